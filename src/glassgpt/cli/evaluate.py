@@ -1,0 +1,56 @@
+"""glassgpt evaluate"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from glassgpt.cli.options import Repeated, Switch
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: Annotated[list[str] | None, Repeated] = None,
+    device: str = "auto",
+    json_: Annotated[bool, Switch] = False,
+) -> None:
+    """Measure how well a trained model predicts a text.
+
+    The whole text is looked at, in windows of the model's context that do not overlap: each token but the first is
+    predicted once.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    data
+        Another text, whole: a corpus by name, a file, a folder, or -. Left out: the run's own validation split.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    json_
+        Print one JSON object: loss (nats/token), perplexity, bits_per_byte, tokens, bytes, text.
+    """
+    from glassgpt.runs import load
+
+    loaded = load(run, device)
+    from glassgpt.training.evaluation import evaluate_run
+
+    result = evaluate_run(loaded, data)
+    if json_:
+        print(json.dumps(result))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "value", title=f"{run} on {result['text']}", title_justify="left", show_header=False)
+    table.columns[1].justify = "right"
+    for name, shown in (
+        ("loss, nats/token", f"{result['loss']:.4f}"),
+        ("perplexity", f"{result['perplexity']:.3f}"),
+        ("bits per byte", f"{result['bits_per_byte']:.4f}"),
+        ("tokens", f"{result['tokens']:,}"),
+        ("bytes", f"{result['bytes']:,}"),
+    ):
+        table.add_row(name, shown)
+    Console().print(table)

@@ -1,0 +1,117 @@
+"""glassgpt generate"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.options import Repeated, Switch, WholeNumber
+from glassgpt.errors import UserError
+
+
+def generate(
+    run: Path,
+    /,
+    *,
+    prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    max_new_tokens: WholeNumber | None = None,
+    temperature: float | None = None,
+    top_k: WholeNumber | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    stop: Annotated[list[str] | None, Repeated] = None,
+    seed: WholeNumber | None = None,
+    num_samples: WholeNumber = 1,
+    greedy: Annotated[bool, Switch] = False,
+    crop_prompt: Annotated[bool, Switch] = False,
+    device: str = "auto",
+) -> None:
+    r"""Write text with a trained model.
+
+    The text, prompt included, goes to standard output as it comes; everything else to standard error.
+    Settings left out are those of the run's recipe.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    prompt
+        The beginning. Left out: standard input, or the recipe's prompt if that is a terminal.
+    max_new_tokens
+        The most tokens to write.
+    temperature
+        Below 1 safer, above 1 bolder, 0 always the likeliest token.
+    top_k
+        Only the k likeliest tokens (0: all).
+    top_p
+        Only the likeliest tokens that make up this probability together.
+    min_p
+        Only tokens at least this share as likely as the likeliest.
+    repetition_penalty
+        Above 1: tokens that are already there become less likely.
+    stop
+        End the text at this string, which is left out. May come several times.
+    seed
+        The same seed gives the same text. Left out: another one each time, shown on standard error.
+    num_samples
+        How many texts, each from the same prompt.
+    greedy
+        Always the likeliest token: the same as --temperature 0.
+    crop_prompt
+        Look only at the end of a prompt that is longer than the model's context, instead of refusing it.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    if greedy and temperature:
+        raise UserError("--greedy and --temperature say different things: give one of them")
+    if num_samples < 1:
+        raise UserError(f"--num-samples {num_samples}: at least 1")
+    if seed is not None and seed < 0:
+        raise UserError(f"--seed {seed}: 0 or more")
+    from glassgpt.runs import load
+
+    loaded = load(run, device)
+    given = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": 0.0 if greedy else temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "stop": stop,
+    }
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    config = loaded.sampling(**settings)
+    if prompt is None and not sys.stdin.isatty():
+        prompt = _read_stdin()
+    text = loaded.prompt(prompt)
+    if seed is None:
+        from secrets import randbits
+
+        seed = randbits(31)
+        if config.temperature:
+            print(f"seed {seed}", file=sys.stderr)
+    for sample in range(num_samples):
+        if num_samples > 1:
+            print(f"{'' if sample == 0 else chr(10)}--- {sample + 1} of {num_samples} ---", file=sys.stderr, flush=True)
+        pieces = loaded.stream(text, seed=seed + sample, crop_prompt=crop_prompt, **settings)
+        first = next(pieces, "")  # whatever is wrong with the prompt is said before anything is written
+        sys.stdout.write(text + first)
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _read_stdin() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError("the prompt on standard input is not UTF-8 text") from None
+    if not text:
+        raise UserError('the prompt on standard input is empty: pipe a text into it, or give --prompt "…"')
+    return text

@@ -1,0 +1,90 @@
+"""glassgpt info"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.options import Switch
+
+
+def info(
+    what: str,
+    /,
+    *,
+    json_: Annotated[bool, Switch] = False,
+    overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
+) -> None:
+    """Show the size and the cost of a run's or a recipe's model.
+
+    Fields of the recipe can be changed by their dotted names to see what that costs, such as --model.n-layer 24.
+
+    Parameters
+    ----------
+    what
+        A run folder, a recipe by name or file, or one of gpt2, gpt2-medium, gpt2-large, gpt2-xl.
+    json_
+        Print one JSON object.
+    """
+    from dataclasses import asdict
+
+    from glassgpt.model.sizing import sizes
+
+    config = model_config(what, overrides or {})
+    result = sizes(config)
+    if json_:
+        print(json.dumps({"name": what, **asdict(result), "model": config.model_dump()}))
+        return
+    from rich.console import Console
+
+    _print_table(Console(), what, config, result)
+
+
+def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
+    """The shape of a model by any of its names, with its vocabulary filled in."""
+    from glassgpt.errors import UserError, suggest
+    from glassgpt.model.sizing import GPT2_FAMILY
+    from glassgpt.recipes import load_recipe, recipe_names
+    from glassgpt.runs import RunFolder
+
+    if what in GPT2_FAMILY:
+        config = GPT2_FAMILY[what].replace(**overrides.get("model", {}))
+    elif Path(what).is_dir():
+        config = RunFolder(what).read_recipe().model.replace(**overrides.get("model", {}))
+    elif what in recipe_names() or Path(what).is_file():
+        recipe = load_recipe(what, overrides)
+        config = recipe.model
+        if config.vocab_size is None:
+            from glassgpt.data.vocabulary import vocabulary_size
+
+            config = config.replace(vocab_size=vocabulary_size(recipe.tokenizer, recipe.data.source))
+    else:
+        raise UserError(f"no run folder, recipe or model {what!r}: {suggest(what, [*recipe_names(), *GPT2_FAMILY])}")
+    return config
+
+
+def _print_table(console: Any, what: str, config: Any, result: Any) -> None:
+    from rich.table import Table
+
+    table = Table(title=what, title_justify="left", title_style="bold", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    for part, count in result.by_part.items():
+        table.add_row(part, f"{count:,}", f"{100 * count / result.parameters:.1f} %")
+    table.add_section()
+    table.add_row("parameters", f"[bold]{result.parameters:,}[/]", "")
+    table.add_row("without embeddings", f"{result.parameters_without_embeddings:,}", "")
+    table.add_section()
+    table.add_row("FLOPs per token, forward", f"{result.flops_per_token_forward:,}", "")
+    table.add_row("FLOPs per token, training", f"{result.flops_per_token_training:,}", "")
+    table.add_section()
+    for name, size in (
+        ("weights", result.weight_bytes),
+        ("gradients", result.gradient_bytes),
+        ("optimizer (AdamW)", result.optimizer_bytes),
+        (f"cache, one sequence of {config.block_size}", result.cache_bytes),
+    ):
+        table.add_row(f"{name}, float32", f"{size / 2**20:,.1f} MiB", "")
+    console.print(table)

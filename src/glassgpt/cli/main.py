@@ -1,0 +1,80 @@
+"""The command `glassgpt`: finds the command, turns what a user can cause into one line, and leaves the rest to it.
+
+Nothing heavy is imported here: each command's module is loaded when it is called, and loads torch when it needs it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from glassgpt import __version__
+from glassgpt.cli.overrides import print_fields, take_overrides
+from glassgpt.errors import UserError
+
+INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+
+COMMANDS = {
+    "train": "Train a model by a recipe, or go on with a run.",
+    "generate": "Write text with a trained model.",
+    "evaluate": "Measure how well a trained model predicts a text.",
+    "info": "Show the size and the cost of a run's or a recipe's model.",
+    "recipes": "List the recipes that come with glassgpt.",
+}
+
+
+def make_app() -> App:
+    """The command line: a name and a line for each command."""
+    app = App(
+        name="glassgpt",
+        help="A GPT you can see through: train, resume and generate on your own text.",
+        version=__version__,
+        help_flags=["--help", "-h"],
+        result_action="return_value",
+    )
+    for name, line in COMMANDS.items():
+        app.command(f"glassgpt.cli.{name}:{name}", name=name, help=line)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 something the user can mend, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # text of any script must not end a run on a narrow console
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        sys.exit(run(words))
+    except UserError as error:
+        _fail(str(error))
+    except CycloptsError as error:
+        error.verbose = False
+        _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def run(words: list[str]) -> int:
+    """Parse the words and call the command; return its exit code."""
+    rest, overrides = take_overrides(words)
+    app = make_app()
+    command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
+    if "overrides" in ignored:
+        bound.arguments["overrides"] = overrides
+    elif overrides and command != app.help_print:
+        section, fields = next(iter(overrides.items()))
+        raise UserError(f"--{section}.{next(iter(fields))}: only train and info take fields of a recipe")
+    code = command(*bound.args, **bound.kwargs)
+    if command == app.help_print and rest[:1] == ["train"]:
+        print_fields()
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str) -> None:
+    print(f"glassgpt: {message}", file=sys.stderr)
+    sys.exit(2)
+

@@ -1,0 +1,83 @@
+"""Any field of a recipe by its dotted name: `--training.max-steps 100`, `--model.bias false`, `--sampling.stop=END`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from glassgpt.errors import UserError, suggest
+
+
+def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Split a command line into its other words and the recipe fields in it, as `{section: {field: value}}`.
+
+    Values stay text, for the recipe's own validation; `none` means left out, a switch without a value means true, and
+    a list's field may come several times.
+
+    Raises:
+        UserError: there is no such field, or its value is missing.
+    """
+    rest: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            return [*rest, word, *words], found
+        if not name.startswith("--") or "." not in name:
+            rest.append(word)
+            continue
+        section, field, annotation = _find(name)
+        if not equals:
+            if annotation is bool and (not words or words[0] not in ("true", "false")):
+                value = "true"
+            elif not words or words[0].startswith("--"):
+                raise UserError(f"{name}: a value is missing behind it")
+            else:
+                value = words.pop(0)
+        fields = found.setdefault(section, {})
+        if annotation == list[str]:
+            fields.setdefault(field, []).append(value)
+        else:
+            fields[field] = None if value == "none" else value
+    return rest, found
+
+
+def _find(name: str) -> tuple[str, str, Any]:
+    """The section, the field and its type."""
+    from glassgpt.recipes import Recipe
+
+    section, _, field = name.removeprefix("--").replace("-", "_").partition(".")
+    sections = {key: info.annotation for key, info in Recipe.model_fields.items() if key != "description"}
+    if section not in sections:
+        raise UserError(f"{name}: a recipe has no section {section!r}, {suggest(section, sections)}")
+    fields = sections[section].model_fields  # type: ignore[union-attr]
+    if field not in fields:
+        raise UserError(f"{name}: {section} has no field {field!r}, {suggest(field, fields)}")
+    return section, field, fields[field].annotation
+
+
+def print_fields() -> None:
+    """Print every field of a recipe with its default and what it means, as the configuration classes say it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from glassgpt.recipes import Recipe
+
+    console = Console()
+    console.print("[bold]Fields of a recipe[/], each to be changed by its dotted name (defaults in brackets):\n")
+    for section, info in Recipe.model_fields.items():
+        if section == "description":
+            continue
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+        table.add_column(no_wrap=True, style="cyan")
+        table.add_column()
+        for field, inner in info.annotation.model_fields.items():  # type: ignore[union-attr]
+            text = Text(inner.description or "")
+            default = inner.get_default(call_default_factory=True)
+            if default not in (None, []):
+                shown = str(default).lower() if isinstance(default, bool) else str(default)
+                text.append(f" [{shown}]", style="dim")
+            table.add_row(f"--{section}.{field.replace('_', '-')}", text)
+        console.print(table)
+        console.print()

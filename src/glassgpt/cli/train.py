@@ -1,0 +1,64 @@
+"""glassgpt train"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from glassgpt.cli.options import Repeated
+from glassgpt.errors import UserError
+
+INTERRUPTED = 130
+
+
+def train(
+    recipe: str = "default",
+    /,
+    *,
+    data: Annotated[list[str] | None, Repeated] = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
+) -> int:
+    """Train a model by a recipe, or go on with a run.
+
+    Any field of the recipe can be changed by its dotted name, such as --training.max-steps 500 --model.n-layer 2.
+
+    Parameters
+    ----------
+    recipe
+        A recipe's name (see `glassgpt recipes`) or a TOML file.
+    data
+        The text: a corpus by name, a file, a folder, or - for standard input. May come several times.
+    out
+        The run folder to make. Left out: runs/RECIPE, or the next free runs/RECIPE-N.
+    resume
+        Go on with the run in this folder, where it stopped.
+    """
+    from rich.console import Console
+
+    changes: dict[str, dict[str, Any]] = overrides or {}
+    if data:
+        changes.setdefault("data", {}).update(source=data, **({} if resume else {"sha256": None}))
+    console = Console()
+    if resume is not None:
+        if out is not None or recipe != "default":
+            raise UserError("--resume goes on with a run as it is: leave out the recipe and --out")
+        from glassgpt.training import session
+
+        return 0 if session.resume(resume, changes, console) else INTERRUPTED
+    from glassgpt.recipes import load_recipe
+
+    loaded = load_recipe(recipe, changes)
+    from glassgpt.training import session
+
+    return 0 if session.train(loaded, out or _free_folder(Path(recipe).stem), console) else INTERRUPTED
+
+
+def _free_folder(name: str) -> Path:
+    """runs/name, or the first of runs/name-2, runs/name-3, … that is not there."""
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder

@@ -1,0 +1,37 @@
+"""Which text a model learns from, and in which order, as typed data."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from glassgpt.config import Config
+
+
+class DataConfig(Config):
+    """The text and how it is cut."""
+
+    source: list[str] = Field(
+        ["python-reference"], description="a corpus by name, files, folders of text files, or - for standard input"
+    )
+    sha256: str | None = Field(
+        None, description="the text's hash, written by a run so that the same text is met again; left out: not checked"
+    )
+    val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the text, at its end, that is kept for validation")
+    order: Literal["windows", "epochs"] = Field(
+        "windows", description="windows: at random places; epochs: every window once, in a new order each epoch"
+    )
+    stride: int | None = Field(
+        None, ge=1, description="epochs: tokens from one window's start to the next; left out: the block size (no overlap)"
+    )
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("source")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("no text to train on: name a corpus, a file or a folder")
+        return value

@@ -1,0 +1,84 @@
+"""The transformer: ids in, logits out."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glassgpt.model.cache import KVCache
+from glassgpt.model.config import ModelConfig
+from glassgpt.model.init import initialise
+from glassgpt.model.layers import Block
+from glassgpt.model.norms import make_norm
+from glassgpt.model.positions import Rotation, rotary_table, sinusoidal_table
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer (Radford et al., 2018 and 2019): embeddings, blocks, norm, output layer.
+
+    Args:
+        config: the shape; `vocab_size` must be set.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocabulary, config.n_embd)
+        self.position_embedding = (
+            nn.Embedding(config.block_size, config.n_embd) if config.position == "learned" else None
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        # A post-norm block already ends in a norm.
+        self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+        # Tied: there is no second matrix, so that no file and no optimizer ever meets the same weights twice.
+        self.lm_head = None if config.tie_weights else nn.Linear(config.n_embd, config.vocabulary, bias=False)
+        self.dropout = config.dropout_for("embd")
+        if config.position == "sinusoidal":
+            self.register_buffer("waves", sinusoidal_table(config.block_size, config.n_embd), persistent=False)
+        if config.position == "rotary":
+            table = rotary_table(config.block_size, config.head_width, config.rope_base, config.rope_pairing)
+            self.register_buffer("rotations", table, persistent=False)
+        initialise(self)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The scores of every next token.
+
+        Args:
+            ids: (B, T) int64. With a cache, the T tokens that follow those it holds.
+            cache: filled and advanced by T, if given.
+
+        Returns:
+            Logits (B, T, V): row t scores the token after position t.
+
+        Raises:
+            ValueError: the sequence, with what the cache holds, is longer than the block size.
+        """
+        T = ids.shape[1]
+        start = 0 if cache is None else cache.length
+        if start + T > self.config.block_size:
+            raise ValueError(f"{start + T} tokens do not fit the block size {self.config.block_size}: crop them first")
+        x = self.token_embedding(ids)  # (B, T, C)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[start : start + T]
+        elif self.config.position == "sinusoidal":
+            x = x + self.waves[start : start + T]
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        rotation = self._rotation(start, T)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, rotation, cache)
+        if cache is not None:
+            cache.advance(T)
+        x = self.final_norm(x)
+        logits = F.linear(x, self.token_embedding.weight) if self.lm_head is None else self.lm_head(x)  # (B, T, V)
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def make_cache(self, batch_size: int) -> KVCache:
+        """An empty cache for B sequences of up to the block size, where this model is and in its number format."""
+        weight = self.token_embedding.weight
+        return KVCache(self.config, batch_size, device=weight.device, dtype=weight.dtype)
+
+    def _rotation(self, start: int, tokens: int) -> Rotation | None:
+        if self.config.position != "rotary":
+            return None
+        cos, sin = self.rotations[:, start : start + tokens]  # (T, D) each
+        return Rotation(cos, sin, self.config.rope_pairing)

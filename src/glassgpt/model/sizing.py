@@ -1,0 +1,100 @@
+"""How large a model is and what it costs: parameters, arithmetic, memory. Pure sums over the configuration, no torch."""
+
+from dataclasses import dataclass
+
+from glassgpt.model.config import ModelConfig
+
+GPT2_FAMILY = {
+    name: ModelConfig(vocab_size=50257, n_layer=layers, n_head=heads, n_embd=width, activation="gelu_tanh")
+    for name, layers, heads, width in (
+        ("gpt2", 12, 12, 768),
+        ("gpt2-medium", 24, 16, 1024),
+        ("gpt2-large", 36, 20, 1280),
+        ("gpt2-xl", 48, 25, 1600),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model of some shape needs.
+
+    Attributes:
+        by_part: parameters of each part.
+        parameters: their sum. Tied weights are counted once.
+        parameters_without_embeddings: the sum less token and position embeddings (an untied output layer counts).
+        flops_per_token_forward: multiplications and additions for one token at full context, matrix products only.
+        flops_per_token_training: the same for forward and backward, three times as many.
+        weight_bytes, gradient_bytes, optimizer_bytes: in float32; AdamW keeps two numbers a parameter.
+        cache_bytes: keys and values of one sequence of block_size tokens, float32.
+    """
+
+    by_part: dict[str, int]
+    parameters: int
+    parameters_without_embeddings: int
+    flops_per_token_forward: int
+    flops_per_token_training: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    cache_bytes: int
+
+
+def sizes(config: ModelConfig) -> Sizes:
+    """Count everything from the shape alone.
+
+    A matrix of n entries costs 2n operations for a token; attention costs 2·T·C for the scores and as much for the
+    weighted sum, in every layer, T being the block size (PaLM, Chowdhery et al., 2022, appendix B: causality is not
+    taken off). Embedding look-ups, norms and activations are left out.
+    """
+    parts = _gpt_parts(config) if config.kind == "gpt" else {"bigram table": config.vocabulary**2}
+    parameters = sum(parts.values())
+    embeddings = parts.get("token embedding", 0) + parts.get("position embedding", 0)
+    forward = _forward_flops(config) if config.kind == "gpt" else 0
+    cache = 2 * config.n_layer * config.kv_heads * config.head_width * config.block_size if config.kind == "gpt" else 0
+    return Sizes(
+        by_part=parts,
+        parameters=parameters,
+        parameters_without_embeddings=parameters - embeddings,
+        flops_per_token_forward=forward,
+        flops_per_token_training=3 * forward,
+        weight_bytes=4 * parameters,
+        gradient_bytes=4 * parameters,
+        optimizer_bytes=8 * parameters,
+        cache_bytes=4 * cache,
+    )
+
+
+def _matrices_per_layer(config: ModelConfig) -> tuple[int, int]:
+    """Entries of the attention and the MLP matrices of one block."""
+    C, D = config.n_embd, config.head_width
+    attention = C * (config.n_head + 2 * config.kv_heads) * D + C * C
+    mlp = (3 if config.activation == "swiglu" else 2) * C * config.inner_width
+    return attention, mlp
+
+
+def _gpt_parts(config: ModelConfig) -> dict[str, int]:
+    C, L, V = config.n_embd, config.n_layer, config.vocabulary
+    attention, mlp = _matrices_per_layer(config)
+    if config.has_qkv_bias:
+        attention += (config.n_head + 2 * config.kv_heads) * config.head_width
+    if config.bias:
+        attention += C
+        mlp += C + (2 if config.activation == "swiglu" else 1) * config.inner_width
+    norm = 2 * C if config.norm == "layernorm" and config.bias else C
+    norms = (2 * L + (config.norm_position == "pre")) * norm + (2 * L * config.head_width if config.qk_norm else 0)
+    parts = {
+        "token embedding": V * C,
+        "position embedding": config.block_size * C if config.position == "learned" else 0,
+        "attention": L * attention,
+        "mlp": L * mlp,
+        "norms": norms,
+        "layer scale": 0 if config.layer_scale is None else 2 * L * C,
+        "output layer": 0 if config.tie_weights else V * C,
+    }
+    return {name: count for name, count in parts.items() if count}
+
+
+def _forward_flops(config: ModelConfig) -> int:
+    matrices = config.n_layer * sum(_matrices_per_layer(config)) + config.vocabulary * config.n_embd
+    return 2 * matrices + config.n_layer * 4 * config.block_size * config.n_embd

@@ -1,0 +1,83 @@
+"""A recipe: everything that decides what a training run does, as typed data."""
+
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from glassgpt.config import Config
+from glassgpt.data.config import DataConfig
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.model.config import ModelConfig
+from glassgpt.tokenizers import TokenizerConfig
+
+
+class TrainingConfig(Config):
+    """How a model is trained: how long, with which optimizer, on what, and how often it is looked at."""
+
+    seed: int = Field(0, ge=0, description="decides the first weights, the batches and the dropout")
+    max_steps: int | None = Field(None, ge=1, description="optimizer steps; with epochs too, whichever is less")
+    epochs: float | None = Field(None, gt=0, description="times over the training windows")
+    max_seconds: float | None = Field(None, gt=0, description="stop early after so many seconds of training; left out: never")
+    batch_size: int = Field(32, ge=1, description="windows in a batch")
+    gradient_accumulation: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
+
+    learning_rate: float = Field(1e-3, gt=0, description="the highest learning rate")
+    min_learning_rate: float = Field(0.0, ge=0, description="where cosine, linear and wsd end")
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = Field(
+        "cosine", description="after the warm-up: stay; fall by cosine; fall in a line; stay, then fall in a line (wsd)"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises from 0")
+    decay_fraction: float = Field(0.2, gt=0, le=1, description="wsd: share of the steps, at the end, in which it falls")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: memory of the gradient's mean")
+    beta2: float = Field(0.99, ge=0, lt=1, description="AdamW: memory of its square")
+    eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the square")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW: on matrices and embeddings, not on biases and gains")
+    grad_clip: float = Field(1.0, ge=0, description="gradients longer than this are shortened to it; 0: never")
+
+    device: str = Field("auto", description="auto (cuda, else mps, else cpu), or one by name, such as cuda:1")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: the fastest the device has in hardware; float32 on CPU and MPS"
+    )
+    compile: bool = Field(False, description="torch.compile: slow to begin, then faster; falls back where no compiler is")
+
+    eval_every: int = Field(250, ge=1, description="steps between evaluations (one more at the end)")
+    eval_tokens: int | None = Field(None, ge=1, description="evaluate about so many tokens; left out: the whole split")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best; left out: never")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; left out: eval_every")
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
+    log_every: int = Field(10, ge=1, description="steps between lines of the metrics file")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_steps is None and self.epochs is None:
+            raise ValueError("no end: set max_steps or epochs")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}: lower it"
+            )
+        return self
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        kind, _, index = value.partition(":")
+        if kind not in ("auto", "cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+            raise ValueError(f"unknown device {value!r}: auto, cpu, cuda, cuda:N or mps")
+        return value
+
+
+class Recipe(Config):
+    """What a run is made from, complete and rerunnable."""
+
+    description: str = Field("", description="one line about it")
+    data: DataConfig = Field(default_factory=DataConfig, description="the text")
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig, description="how text becomes tokens")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="the shape of the model")
+    training: TrainingConfig = Field(description="how it is trained")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="how it writes")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.training.patience is not None and self.data.val_fraction == 0:
+            raise ValueError("training.patience waits for a better validation loss, but data.val_fraction is 0")
+        return self

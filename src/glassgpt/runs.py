@@ -1,0 +1,261 @@
+"""The run folder: what training writes, and the one door through which everything else gets a trained model."""
+
+import json
+import tomllib
+from collections.abc import Generator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassgpt.data.text import STDIN, read_text, split_text, text_sha256
+from glassgpt.errors import UserError
+from glassgpt.files import read_json, replacing, write_text
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.recipes import Recipe, save_recipe
+from glassgpt.tokenizers import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from glassgpt.generation.text import Generation
+
+
+class RunFolder:
+    """The names of what is in a run folder."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.toml"
+        self.tokenizer = self.path / "tokenizer.json"
+        self.weights = self.path / "model.safetensors"
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.jsonl"
+        self.summary = self.path / "summary.json"
+        self.summary_table = self.path / "summary.md"
+        self.curves = self.path / "curves.png"
+        self.samples = self.path / "samples.txt"
+        self.input = self.path / "input.txt"  # what came from standard input, which cannot be read twice
+
+    def check_free(self) -> None:
+        """Make sure that a new run may be made here.
+
+        Raises:
+            UserError: something is there already.
+        """
+        if self.recipe.exists():
+            raise UserError(
+                f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another folder with --out"
+            )
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
+
+    def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin_text: str | None = None) -> None:
+        """Make the folder with what a run begins with. The recipe comes last: with it, it is a run folder.
+
+        Raises:
+            UserError: the folder cannot be made, or holds something.
+        """
+        self.check_free()
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            if stdin_text is not None:
+                write_text(self.input, stdin_text)
+            tokenizer.save(self.tokenizer)
+            save_recipe(recipe, self.recipe)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}: choose another with --out") from None
+
+    def read_recipe(self) -> Recipe:
+        """What the run was asked for.
+
+        Raises:
+            UserError: this is no run folder, or its recipe is damaged.
+        """
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no such run folder")
+        if not self.recipe.exists():
+            raise UserError(f"{self.path}: not a run folder (no recipe.toml in it)")
+        try:
+            values = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.recipe}: damaged: {error}") from None
+        return Recipe.parse(values, str(self.recipe))
+
+    def read_split(self, recipe: Recipe) -> tuple[str, str]:
+        """The training and the validation text of a run, made sure to be the same as when it began.
+
+        Raises:
+            UserError: the text is gone or has changed.
+        """
+        copy = [str(self.input)] if STDIN in recipe.data.source else recipe.data.source
+        text = read_text(copy)
+        check_text(text, recipe)
+        return split_text(text, recipe.data.val_fraction)
+
+
+def check_text(text: str, recipe: Recipe) -> None:
+    """Make sure that a text is the one that the recipe names, if it names one by hash.
+
+    Raises:
+        UserError: it is another.
+    """
+    wanted = recipe.data.sha256
+    if wanted is not None and text_sha256(text) != wanted:
+        raise UserError(
+            f"the text ({', '.join(recipe.data.source)}) is not the one that the recipe was made with "
+            "(its SHA-256 differs): bring back the old text, or begin a new run with it as --data"
+        )
+
+
+class Run:
+    """A trained model with all that belongs to it.
+
+    Attributes:
+        folder: where its files are.
+        recipe: what it was made from, complete.
+        tokenizer: the one it was trained with.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto"):
+        self.folder = RunFolder(path)
+        self.recipe = self.folder.read_recipe()
+        self.tokenizer = load_tokenizer(self.folder.tokenizer)
+        self._device = device
+        vocab_size = self.recipe.model.vocab_size
+        if vocab_size is None or vocab_size < self.tokenizer.vocab_size:
+            raise UserError(
+                f"{self.folder.path}: damaged: the tokenizer has {self.tokenizer.vocab_size} entries, the model {vocab_size}"
+            )
+
+    @cached_property
+    def model(self) -> "nn.Module":
+        """The model with its best weights, on the device, ready to evaluate. Loaded when first asked for.
+
+        Raises:
+            UserError: the weights are missing, damaged, or not this model's.
+        """
+        from glassgpt.device import choose_device
+        from glassgpt.model import make_model
+
+        device = choose_device(self._device)
+        model = make_model(self.recipe.model)
+        weights = load_tensors(self.folder.weights)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError:
+            raise UserError(f"{self.folder.weights}: not the weights of the model in {self.folder.recipe}") from None
+        return model.to(device).eval()
+
+    @property
+    def block_size(self) -> int:
+        """The most tokens that the model looks at."""
+        return self.recipe.model.block_size
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of the metrics file."""
+        return read_metrics(self.folder.metrics)
+
+    def summary(self) -> dict[str, Any]:
+        """The summary that training wrote at its end.
+
+        Raises:
+            UserError: there is none yet.
+        """
+        return read_json(self.folder.summary, "a run's summary (training writes it at its end)")
+
+    def generate(self, prompt: str | None = None, *, seed: int = 0, crop_prompt: bool = False, **sampling: Any) -> str:
+        """Write text after a prompt.
+
+        Args:
+            prompt: left out: the recipe's.
+            seed: the same seed gives the same text.
+            crop_prompt: look only at the end of a prompt longer than the block, instead of refusing it.
+            **sampling: `max_new_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`, `stop`; those
+                left out are the recipe's.
+
+        Returns:
+            The new text, without the prompt.
+
+        Raises:
+            UserError: an unknown or impossible setting, or an impossible prompt.
+        """
+        return "".join(self.stream(prompt, seed=seed, crop_prompt=crop_prompt, **sampling))
+
+    def stream(
+        self, prompt: str | None = None, *, seed: int = 0, crop_prompt: bool = False, **sampling: Any
+    ) -> "Generator[str, None, Generation]":
+        """The same as `generate`, in pieces as they come."""
+        from glassgpt.generation.text import stream_text
+
+        config = self.sampling(**sampling)
+        return stream_text(
+            self.model,
+            self.tokenizer,
+            self.prompt(prompt),
+            config,
+            block_size=self.block_size,
+            seed=seed,
+            crop_prompt=crop_prompt,
+        )
+
+    def sampling(self, **changes: Any) -> SamplingConfig:
+        """The recipe's sampling with some settings changed."""
+        return self.recipe.sampling.replace(**changes)
+
+    def prompt(self, prompt: str | None) -> str:
+        """The prompt, or the recipe's if there is none."""
+        return prompt if prompt is not None else self.recipe.sampling.prompt or "\n"
+
+
+def load(path: Path | str, device: str = "auto") -> Run:
+    """Open a run folder.
+
+    Args:
+        path: what `glassgpt train` made.
+        device: where the model goes: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        UserError: it is no run folder, or a damaged one.
+    """
+    return Run(path, device)
+
+
+def load_tensors(path: Path) -> "dict[str, Tensor]":
+    """Read a safetensors file to the CPU.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+
+
+def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors from any device as a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(on_cpu, temporary, {"format": "pt", **(metadata or {})})
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line that a crash cut short is left out.
+
+    Raises:
+        UserError: another line is damaged.
+    """
+    if not path.exists():
+        return []
+    lines: Sequence[str] = path.read_text(encoding="utf-8").split("\n")  # each line ends in \n, so the last is empty
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}") from None

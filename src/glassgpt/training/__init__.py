@@ -1,0 +1,1 @@
+"""Training: the loop, its optimizer, what listens to it, and whole runs."""

@@ -1,0 +1,168 @@
+"""What watches a run: the metrics file, the best weights, samples, checkpoints, and the reasons to stop early.
+
+A listener is called with each event of the loop; it does not change the loop but by `trainer.stop`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from glassgpt.errors import UserError
+from glassgpt.files import write_text
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.generation.text import generate_text
+from glassgpt.runs import RunFolder, read_metrics, save_tensors
+from glassgpt.tokenizers import Tokenizer
+from glassgpt.training.checkpoints import save_checkpoint
+from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Step, Trainer
+
+Listener = Callable[[Event], None]
+
+
+class MetricsFile:
+    """Writes metrics.jsonl: a line every `every` steps and at each evaluation, and none twice.
+
+    A step's line is held until the next event says whether it was evaluated, and written before its checkpoint is.
+
+    Args:
+        folder: of the run. Lines after `last_step`, from before an interruption, are removed.
+        every: steps between lines.
+        last_step: the step that the run goes on from; 0 for a new one.
+    """
+
+    def __init__(self, folder: RunFolder, every: int, last_step: int = 0):
+        rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step]
+        write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = folder.metrics.open("a", encoding="utf-8", newline="\n")
+        self._every = every
+        self._row: dict[str, Any] | None = None
+        self._last: Step | None = None
+        self._rate_from: tuple[int, float] | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Note a step or an evaluation."""
+        if isinstance(event, Step):
+            self._flush()
+            if self._rate_from is None:  # the first step warms up: it says nothing of the speed
+                self._rate_from = (event.tokens, event.seconds)
+            self._last = event
+            if event.step % self._every == 0:
+                self._row = self._line(event)
+        elif isinstance(event, Evaluation):
+            assert self._last is not None
+            self._row = self._row or self._line(self._last)
+            self._row["val_loss"] = event.score.loss
+        elif isinstance(event, Checkpoint):
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is held and close the file."""
+        self._flush()
+        self._file.close()
+
+    def _line(self, event: Step) -> dict[str, Any]:
+        assert self._rate_from is not None
+        loss = event.loss.item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {loss} at step {event.step}: lower --training.learning-rate or lengthen "
+                "--training.warmup-steps; the last checkpoint is as it was"
+            )
+        tokens, seconds = event.tokens - self._rate_from[0], event.seconds - self._rate_from[1]
+        if tokens:
+            self._rate_from = (event.tokens, event.seconds)
+        return {
+            "step": event.step,
+            "tokens": event.tokens,
+            "train_loss": loss,
+            "val_loss": None,
+            "lr": event.learning_rate,
+            "grad_norm": event.grad_norm.item(),
+            "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 and tokens else None,
+            "seconds": round(event.seconds, 3),
+        }
+
+    def _flush(self) -> None:
+        if self._row is not None:
+            self._file.write(json.dumps(self._row) + "\n")
+            self._file.flush()
+            self._row = None
+
+
+def keep_best_weights(trainer: Trainer, folder: RunFolder) -> Listener:
+    """Saves model.safetensors at each new best; where nothing is evaluated (yet), at each checkpoint."""
+
+    def listen(event: Event) -> None:
+        progress = trainer.progress
+        if isinstance(event, Evaluation) and event.is_best:
+            metadata = {"step": str(event.step), "val_loss": repr(event.score.loss)}
+        elif isinstance(event, Checkpoint) and not progress.best_step:
+            metadata = {"step": str(event.step)}
+        else:
+            return
+        save_tensors(trainer.model.state_dict(), folder.weights, metadata)
+
+    return listen
+
+
+def save_checkpoints(trainer: Trainer, folder: RunFolder) -> Listener:
+    """Saves a checkpoint whenever the loop says so."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Checkpoint):
+            save_checkpoint(trainer, folder.checkpoints, trainer.config.keep_checkpoints)
+
+    return listen
+
+
+class Samples:
+    """Writes a text at each evaluation (at each checkpoint, where nothing is evaluated) and adds it to samples.txt.
+
+    Sampling has a random stream of its own, so it changes nothing about the training.
+
+    Attributes:
+        latest: the newest sample, prompt included.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder, tokenizer: Tokenizer, config: SamplingConfig, block_size: int):
+        self._trainer, self._folder, self._tokenizer = trainer, folder, tokenizer
+        self._config, self._block_size = config, block_size
+        self.latest = ""
+        kept = ""
+        if folder.samples.exists():
+            text = folder.samples.read_text(encoding="utf-8")
+            later = [m.start() for m in _SAMPLE_HEAD.finditer(text) if int(m[1]) > trainer.progress.step]
+            kept = text[: later[0]] if later else text
+        write_text(folder.samples, kept)
+
+    def __call__(self, event: Event) -> None:
+        """Write a sample if it is time."""
+        trainer = self._trainer
+        if not isinstance(event, Checkpoint if trainer.validation is None else Evaluation):
+            return
+        prompt = self._config.prompt
+        assert prompt is not None
+        written = generate_text(
+            trainer.model, self._tokenizer, prompt, self._config, block_size=self._block_size, seed=trainer.config.seed
+        )
+        self.latest = prompt + written.text
+        with self._folder.samples.open("a", encoding="utf-8", newline="\n", errors="replace") as file:
+            file.write(f"----- step {event.step} -----\n{self.latest}\n")
+
+
+_SAMPLE_HEAD = re.compile(r"^----- step (\d+) -----$", re.MULTILINE)
+
+
+def stop_early(trainer: Trainer) -> Listener:
+    """Stops when the patience for a better validation loss, or the time, is used up."""
+    patience, max_seconds = trainer.config.patience, trainer.config.max_seconds
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Evaluation) and patience is not None and event.without_improvement >= patience:
+            trainer.stop(f"no better validation loss in {patience} evaluations")
+        if isinstance(event, Step) and max_seconds is not None and event.seconds >= max_seconds:
+            trainer.stop(f"training.max_seconds ({max_seconds:g}) used up")
+
+    return listen

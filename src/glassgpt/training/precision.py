@@ -1,0 +1,63 @@
+"""In which format numbers are multiplied, and whether the model is compiled."""
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from glassgpt.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def choose_precision(device: torch.device, precision: Precision = "auto") -> torch.dtype:
+    """The number format of matrix products in training; weights stay float32.
+
+    "auto" takes what the device has units for: bfloat16 on CUDA cards that do, float16 on those before them (such as
+    T4), float32 elsewhere. On most CPUs bfloat16 is emulated, and slower than float32.
+    """
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if precision == "float16" and device.type == "cpu":
+        raise UserError("precision float16: not on a CPU: use float32, or bfloat16 to try mixed precision")
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
+
+
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """The context in which the forward pass runs: autocast, or nothing for float32."""
+    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model's forward pass, compiled at its first call; if that fails, as it is, with one warning.
+
+    What fails is nearly always that no C++ compiler is found; if the model itself is wrong, the plain call says so.
+    """
+    fast: Callable[[Tensor], Tensor] | None = torch.compile(model)
+    called = False
+
+    def forward(ids: Tensor) -> Tensor:
+        nonlocal fast, called
+        if fast is not None and called:
+            return fast(ids)
+        if fast is not None:
+            try:
+                logits = fast(ids)
+            except Exception as error:
+                fast = None
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                warnings.warn(f"torch.compile failed, going on without it ({reason})", stacklevel=2)
+            else:
+                called = True
+                return logits
+        out: Tensor = model(ids)
+        return out
+
+    return forward

@@ -1,0 +1,131 @@
+"""What is said about a run: a line before it, and a table, a sample and what to do next after it."""
+
+import platform
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+import glassgpt
+from glassgpt.files import write_json, write_text
+from glassgpt.model.sizing import sizes
+from glassgpt.recipes import Recipe
+from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.tokenizers import Tokenizer
+from glassgpt.training.curves import draw_curves
+from glassgpt.training.evaluation import Score
+from glassgpt.training.trainer import Trainer
+
+
+def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: RunFolder) -> None:
+    """Say what is about to be trained, on what, where."""
+    model, source = recipe.model, ", ".join(recipe.data.source)
+    shape = f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
+    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    number_format = str(trainer.dtype).removeprefix("torch.")
+    console.print(
+        f"[bold]glassgpt[/] {glassgpt.__version__}  {sizes(model).parameters:,} parameters ({shape}context "
+        f"{model.block_size})  {recipe.tokenizer.kind} tokens, {model.vocab_size} of them",
+        highlight=False,
+    )
+    console.print(f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {folder.path}", highlight=False)
+
+
+def write_summary(
+    folder: RunFolder,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+    trainer: Trainer,
+    score: Score,
+    baseline: Score | None,
+    predicted_ids: NDArray[Any],
+) -> None:
+    """Write summary.json, summary.md and curves.png."""
+    text_bytes = len(tokenizer.decode_bytes(predicted_ids.tolist()))
+    progress = trainer.progress
+
+    def figures(score: Score) -> dict[str, float]:
+        return {"loss": score.loss, "bits_per_byte": score.bits_per_byte(text_bytes), "perplexity": score.perplexity}
+
+    summary: dict[str, Any] = {
+        "description": recipe.description,
+        "evaluated_on": "validation" if recipe.data.val_fraction else "training text",
+        **figures(score),
+        "evaluated_tokens": score.tokens,
+        "evaluated_bytes": text_bytes,
+        "bigram": None if baseline is None else figures(baseline),
+        "best_step": progress.best_step or progress.step,
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "training_seconds": round(progress.seconds, 2),
+        "tokens_per_second": round(progress.tokens / progress.seconds, 1),
+        "parameters": sizes(recipe.model).parameters,
+        "vocab_size": recipe.model.vocab_size,
+        "tokenizer": recipe.tokenizer.kind,
+        "stop_reason": trainer.stop_reason or "finished",
+        "device": str(trainer.device),
+        "precision": str(trainer.dtype).removeprefix("torch."),
+        "versions": {
+            "glassgpt": glassgpt.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+    write_json(folder.summary, summary)
+    write_text(folder.summary_table, _markdown(summary))
+    title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
+    bigram_loss = None if baseline is None else baseline.loss
+    draw_curves(read_metrics(folder.metrics), folder.curves, title=title, bigram_loss=bigram_loss)
+
+
+def print_result(console: Console, folder: RunFolder, sample: str) -> None:
+    """Show the figures, a sample, and what to do next."""
+    from glassgpt.files import read_json
+
+    summary = read_json(folder.summary, "a summary")
+    table = Table(title=f"loss on the {summary['evaluated_on']}", title_justify="left", title_style="bold")
+    for name in ("", "nats/token", "bits/byte", "perplexity"):
+        table.add_column(name, justify="right" if name else "left")
+    rows = [("this model", summary), ("bigram baseline", summary["bigram"])]
+    for name, row in rows:
+        if row is not None:
+            table.add_row(name, f"{row['loss']:.4f}", f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.2f}")
+    console.print(table)
+    console.print(
+        f"{summary['steps']:,} steps, {summary['tokens']:,} tokens in {summary['training_seconds']:.1f} s of training "
+        f"({summary['tokens_per_second']:,.0f} tokens/s); best weights at step {summary['best_step']:,}; "
+        f"{summary['stop_reason']}",
+        highlight=False,
+    )
+    if sample:
+        console.print(Panel(Text(sample.strip("\n")), title="a sample", title_align="left", border_style="dim"))
+    console.print(f"curves: {folder.curves}", highlight=False, soft_wrap=True)
+    console.print("try next:")
+    for command in (
+        f'glassgpt generate {folder.path} --prompt "The "',
+        f"glassgpt evaluate {folder.path}",
+        "glassgpt train --data my.txt        # your own text",
+    ):
+        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    """The summary as a table that reads well on a code-hosting page."""
+    rows = {
+        "loss, nats/token": f"{summary['loss']:.4f} ({summary['evaluated_on']})",
+        "bits/byte": f"{summary['bits_per_byte']:.4f}",
+        "perplexity": f"{summary['perplexity']:.3f}",
+        "bigram baseline, nats/token": "-" if summary["bigram"] is None else f"{summary['bigram']['loss']:.4f}",
+        "parameters": f"{summary['parameters']:,}",
+        "tokens seen": f"{summary['tokens']:,}",
+        "steps": f"{summary['steps']:,} (best at {summary['best_step']:,})",
+        "training time": f"{summary['training_seconds']:.1f} s",
+        "speed": f"{summary['tokens_per_second']:,.0f} tokens/s",
+        "device": f"{summary['device']}, {summary['precision']}",
+        "ended": summary["stop_reason"],
+    }
+    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows.items())

@@ -1,0 +1,253 @@
+"""A whole run: from a recipe to a finished run folder, and from an interrupted one on."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from glassgpt.data.batches import Batches, Windows, as_token_array
+from glassgpt.data.text import STDIN, absolute_sources, read_text, split_text, text_sha256
+from glassgpt.errors import UserError
+from glassgpt.generation.text import prompt_ids
+from glassgpt.model import make_model
+from glassgpt.recipes import Recipe, save_recipe
+from glassgpt.recipes.config import TrainingConfig
+from glassgpt.runs import RunFolder, check_text, load_tensors
+from glassgpt.tokenizers import Tokenizer, load_tokenizer, make_tokenizer
+from glassgpt.training import report
+from glassgpt.training.baseline import bigram_score
+from glassgpt.training.checkpoints import load_newest_checkpoint
+from glassgpt.training.evaluation import Score, evaluate, evaluation_batch
+from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
+from glassgpt.training.terminal import Terminal
+from glassgpt.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains on: a complete recipe, and its text in tokens."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    train_ids: NDArray[Any]
+    val_ids: NDArray[Any]
+    stdin_text: str | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """V of the model."""
+        return self.recipe.model.vocabulary
+
+    def windows(self, ids: NDArray[Any], max_tokens: int | None = None) -> Windows:
+        """A text in windows for evaluation."""
+        block_size = self.recipe.model.block_size
+        return Windows(ids, block_size, evaluation_batch(block_size, self.vocab_size), max_tokens=max_tokens)
+
+
+def train(recipe: Recipe, out: Path, console: Console) -> bool:
+    """Train a new model and write its run folder.
+
+    Args:
+        recipe: what to train.
+        out: the run folder to make.
+        console: where to show it.
+
+    Returns:
+        True if it reached its end, False if it was interrupted; either way everything is saved.
+
+    Raises:
+        UserError: something about the recipe, the text, the device or the folder is wrong; nothing was written then.
+    """
+    folder = RunFolder(out)
+    folder.check_free()
+    prepared = prepare(recipe)
+    trainer = make_trainer(prepared)
+    folder.create(prepared.recipe, prepared.tokenizer, prepared.stdin_text)
+    return _run(trainer, prepared, folder, console)
+
+
+def resume(out: Path, overrides: Mapping[str, Any], console: Console) -> bool:
+    """Go on with an interrupted run, or with a finished one that is given more steps. Returns as `train`.
+
+    Raises:
+        UserError: the folder is no run folder or damaged, its text has changed, a field was changed that must not be,
+            or the run is finished.
+    """
+    folder = RunFolder(out)
+    old = folder.read_recipe()
+    recipe = _changed_recipe(old, overrides)
+    tokenizer = load_tokenizer(folder.tokenizer)
+    train_text, val_text = folder.read_split(recipe)
+    prepared = _encode(recipe, tokenizer, train_text, val_text)
+    trainer = make_trainer(prepared)
+    load_newest_checkpoint(trainer, folder.checkpoints, lambda message: console.print(f"warning: {message}"))
+    step = trainer.progress.step
+    if step >= trainer.total_steps:
+        raise UserError(f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}")
+    if recipe != old:
+        save_recipe(recipe, folder.recipe)
+    console.print(f"resuming {out} at step {step:,}", highlight=False)
+    return _run(trainer, prepared, folder, console)
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the text, make the tokenizer, and fill in what the recipe left to them.
+
+    Raises:
+        UserError: the text cannot be read or is too short, or the tokenizer, the model and the prompt do not fit it.
+    """
+    text = read_text(recipe.data.source)
+    check_text(text, recipe)
+    tokenizer = make_tokenizer(recipe.tokenizer, text)
+    wanted = recipe.model.vocab_size
+    if wanted is not None and wanted < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size {wanted} is less than the tokenizer's {tokenizer.vocab_size}: raise it, or leave it out"
+        )
+    prompt = recipe.sampling.prompt or ("\n" if "\n" in text else text[0])
+    prompt_ids(tokenizer, prompt, recipe.model.block_size)
+    complete = Recipe.model_validate(
+        {
+            **recipe.model_dump(),
+            "data": {
+                **recipe.data.model_dump(),
+                "source": absolute_sources(recipe.data.source),
+                "sha256": text_sha256(text),
+            },
+            "model": {**recipe.model.model_dump(), "vocab_size": wanted or tokenizer.vocab_size},
+            "sampling": {**recipe.sampling.model_dump(), "prompt": prompt},
+        }
+    )
+    train_text, val_text = split_text(text, recipe.data.val_fraction)
+    return _encode(complete, tokenizer, train_text, val_text, text if STDIN in recipe.data.source else None)
+
+
+def _encode(
+    recipe: Recipe, tokenizer: Tokenizer, train_text: str, val_text: str, stdin_text: str | None = None
+) -> Prepared:
+    train_ids, val_ids = (as_token_array(tokenizer.encode(t), tokenizer.vocab_size) for t in (train_text, val_text))
+    if recipe.data.val_fraction and len(val_ids) < 2:
+        raise UserError(
+            f"the validation split has {len(val_ids)} tokens: take more text, or none of it (--data.val-fraction 0)"
+        )
+    return Prepared(recipe, tokenizer, train_ids, val_ids, stdin_text)
+
+
+def make_trainer(prepared: Prepared) -> Trainer:
+    """A new model of the recipe's shape, and a trainer for it.
+
+    Raises:
+        UserError: the text is shorter than a window, or the device is not there.
+    """
+    recipe = prepared.recipe
+    config = recipe.training
+    batches = Batches(
+        prepared.train_ids,
+        recipe.model.block_size,
+        config.batch_size,
+        seed=config.seed,
+        order=recipe.data.order,
+        stride=recipe.data.stride,
+    )
+    validation = prepared.windows(prepared.val_ids, config.eval_tokens) if len(prepared.val_ids) else None
+    torch.manual_seed(config.seed)
+    return Trainer(make_model(recipe.model), batches, config, validation, total_steps(config, batches))
+
+
+def total_steps(config: TrainingConfig, batches: Batches) -> int:
+    """How many steps `max_steps` and `epochs` come to; the less of the two. An epoch is every window once."""
+    windows_a_step = batches.batch_size * config.gradient_accumulation
+    by_epochs = None if config.epochs is None else max(1, round(config.epochs * batches.n_windows / windows_a_step))
+    return min(n for n in (config.max_steps, by_epochs) if n is not None)
+
+
+def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Console) -> bool:
+    """The loop with all that listens to it, then the summary."""
+    recipe = prepared.recipe
+    metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
+    samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size)
+    baseline = bigram_score(prepared.train_ids, prepared.windows(_judged(prepared)), prepared.vocab_size)
+    report.print_header(console, recipe, trainer, folder)
+    with ExitStack() as stack:
+        stack.callback(metrics.close)
+        terminal = stack.enter_context(Terminal(trainer, console))
+        stack.enter_context(_stopping_on_interrupt(trainer, terminal.note))
+        listeners = (
+            metrics,
+            keep_best_weights(trainer, folder),
+            samples,
+            save_checkpoints(trainer, folder),
+            stop_early(trainer),
+            terminal,
+        )
+        for event in trainer:
+            for listener in listeners:
+                listener(event)
+    if trainer.interrupted:
+        console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
+        console.print(f"  glassgpt train --resume {folder.path}", highlight=False, soft_wrap=True)
+        return False
+    trainer.model.load_state_dict(load_tensors(folder.weights))
+    score = _final_score(trainer, prepared)
+    report.write_summary(folder, prepared.recipe, prepared.tokenizer, trainer, score, baseline, _judged(prepared)[1:])
+    report.print_result(console, folder, samples.latest)
+    return True
+
+
+def _judged(prepared: Prepared) -> NDArray[Any]:
+    """The text that the result is about: the validation split, or the training text where nothing was kept aside."""
+    return prepared.val_ids if len(prepared.val_ids) else prepared.train_ids
+
+
+def _final_score(trainer: Trainer, prepared: Prepared) -> Score:
+    """The best weights on the whole text they are judged by."""
+    whole = prepared.windows(_judged(prepared))
+    if trainer.validation is not None and trainer.validation.tokens == whole.tokens:
+        return Score(trainer.progress.best_loss, whole.tokens)
+    return evaluate(trainer.model, whole, trainer.device)
+
+
+def _changed_recipe(old: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The run's recipe with some fields changed, if they may be.
+
+    Raises:
+        UserError: the change would make it another run.
+    """
+    fixed_in_training = ("seed", "batch_size", "gradient_accumulation")
+    for section, fields in overrides.items():
+        for field, value in fields.items() if isinstance(fields, Mapping) else [("", fields)]:
+            known = field in type(getattr(old, section, old)).model_fields
+            fixed = section in ("model", "tokenizer") or (section == "data" and field != "source")
+            if known and (fixed or field in fixed_in_training) and str(getattr(getattr(old, section), field)) != str(value):
+                raise UserError(f"{section}.{field} cannot change in a run that goes on: begin a new one with --out")
+    from glassgpt.recipes import merge
+
+    return Recipe.parse(merge(old.model_dump(exclude_none=True), overrides))
+
+
+@contextmanager
+def _stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iterator[None]:
+    """Ctrl-C, or a request to terminate, ends the loop after the current step; a second one at once."""
+
+    def ask_to_stop(signum: int, _frame: object) -> None:
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
+        trainer.stop(f"interrupted by {signal.Signals(signum).name}", interrupted=True)
+
+    try:
+        old = {name: signal.signal(name, ask_to_stop) for name in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs this handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for name, handler in old.items():
+            signal.signal(name, handler)
