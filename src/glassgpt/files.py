@@ -69,8 +69,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a value as indented JSON in ASCII (so that any string fits, lone surrogates too), whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

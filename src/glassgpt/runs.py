@@ -44,7 +44,7 @@ class RunFolder:
         """
         if self.recipe.exists():
             raise UserError(
-                f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another folder with --out"
+                f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another with --out"
             )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
@@ -124,7 +124,7 @@ class Run:
         vocab_size = self.recipe.model.vocab_size
         if vocab_size is None or vocab_size < self.tokenizer.vocab_size:
             raise UserError(
-                f"{self.folder.path}: damaged: the tokenizer has {self.tokenizer.vocab_size} entries, the model {vocab_size}"
+                f"{self.folder.path}: damaged: tokenizer of {self.tokenizer.vocab_size} entries, model of {vocab_size}"
             )
 
     @cached_property
@@ -230,7 +230,9 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     if not path.exists():
-        raise UserError(f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed")
+        raise UserError(
+            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
+        )
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

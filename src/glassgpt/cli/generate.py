@@ -87,17 +87,19 @@ def generate(
     if prompt is None and not sys.stdin.isatty():
         prompt = _read_stdin()
     text = loaded.prompt(prompt)
+    tell_seed = False
     if seed is None:
         from secrets import randbits
 
         seed = randbits(31)
-        if config.temperature:
-            print(f"seed {seed}", file=sys.stderr)
+        tell_seed = config.temperature > 0
     for sample in range(num_samples):
-        if num_samples > 1:
-            print(f"{'' if sample == 0 else chr(10)}--- {sample + 1} of {num_samples} ---", file=sys.stderr, flush=True)
         pieces = loaded.stream(text, seed=seed + sample, crop_prompt=crop_prompt, **settings)
         first = next(pieces, "")  # whatever is wrong with the prompt is said before anything is written
+        if tell_seed and sample == 0:
+            print(f"seed {seed}", file=sys.stderr)
+        if num_samples > 1:
+            print(f"--- {sample + 1} of {num_samples} ---", file=sys.stderr, flush=True)
         sys.stdout.write(text + first)
         for piece in pieces:
             sys.stdout.write(piece)

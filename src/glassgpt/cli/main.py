@@ -77,4 +77,3 @@ def run(words: list[str]) -> int:
 def _fail(message: str) -> None:
     print(f"glassgpt: {message}", file=sys.stderr)
     sys.exit(2)
-

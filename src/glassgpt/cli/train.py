@@ -39,7 +39,10 @@ def train(
 
     changes: dict[str, dict[str, Any]] = overrides or {}
     if data:
-        changes.setdefault("data", {}).update(source=data, **({} if resume else {"sha256": None}))
+        changes.setdefault("data", {})["source"] = data
+        if resume is None:  # another text: what the recipe says of its own does not hold
+            changes["data"].setdefault("sha256", None)
+            changes.setdefault("sampling", {}).setdefault("prompt", None)
     console = Console()
     if resume is not None:
         if out is not None or recipe != "default":

@@ -16,12 +16,16 @@ class DataConfig(Config):
     sha256: str | None = Field(
         None, description="the text's hash, written by a run so that the same text is met again; left out: not checked"
     )
-    val_fraction: float = Field(0.1, ge=0, lt=1, description="share of the text, at its end, that is kept for validation")
+    val_fraction: float = Field(
+        0.1, ge=0, lt=1, description="share of the text, at its end, that is kept for validation"
+    )
     order: Literal["windows", "epochs"] = Field(
         "windows", description="windows: at random places; epochs: every window once, in a new order each epoch"
     )
     stride: int | None = Field(
-        None, ge=1, description="epochs: tokens from one window's start to the next; left out: the block size (no overlap)"
+        None,
+        ge=1,
+        description="epochs: tokens from one window's start to the next; left out: the block size (no overlap)",
     )
 
     @field_validator("source", mode="before")

@@ -69,7 +69,9 @@ def corpus_file(name: str) -> Path:
         file = Path(own_folder) / corpus.filename
         if file.is_file():
             if hashlib.sha256(file.read_bytes()).hexdigest() != corpus.sha256:
-                raise UserError(f"{file}: not the corpus {name!r} (its SHA-256 differs): remove it, or use --data {file}")
+                raise UserError(
+                    f"{file}: not the corpus {name!r} (its SHA-256 differs): remove it, or use --data {file}"
+                )
             return file
     return _fetch(name, corpus)
 
@@ -91,7 +93,9 @@ def _fetch(name: str, corpus: Corpus) -> Path:
             downloader=pooch.HTTPDownloader(progressbar=_Progress(name), timeout=30),
         )
     except ValueError:  # pooch's word for a wrong hash
-        raise UserError(f"corpus {name!r}: what {corpus.url} now serves is another text (its SHA-256 differs)") from None
+        raise UserError(
+            f"corpus {name!r}: what {corpus.url} now serves is another text (its SHA-256 differs)"
+        ) from None
     except OSError as error:  # requests' errors are OSErrors
         raise UserError(
             f"corpus {name!r}: could not be fetched from {corpus.url} ({type(error).__name__}): "

@@ -13,10 +13,16 @@ class SamplingConfig(Config):
     )
     max_new_tokens: int = Field(256, ge=1, description="the most tokens to write")
     temperature: float = Field(
-        0.8, ge=0, description="logits are divided by it: below 1 safer, above 1 bolder; 0: always the likeliest (greedy)"
+        0.8,
+        ge=0,
+        description="logits are divided by it: below 1 safer, above 1 bolder; 0: always the likeliest (greedy)",
     )
     top_k: int | None = Field(None, ge=0, description="only the k likeliest tokens; left out or 0: all")
-    top_p: float = Field(1.0, ge=0, le=1, description="only the likeliest tokens that make up this probability together")
+    top_p: float = Field(
+        1.0, ge=0, le=1, description="only the likeliest tokens that make up this probability together"
+    )
     min_p: float = Field(0.0, ge=0, le=1, description="only tokens at least this share as likely as the likeliest")
-    repetition_penalty: float = Field(1.0, gt=0, description="above 1: tokens that are already there become less likely")
+    repetition_penalty: float = Field(
+        1.0, gt=0, description="above 1: tokens that are already there become less likely"
+    )
     stop: list[str] = Field([], description="strings that end the text; they are not part of it")

@@ -41,10 +41,8 @@ def generate_ids(
             if cache is not None:
                 cache.clear()
         with torch.inference_mode():
-            if cache is None:
-                logits = model(ids[:, start:length])
-            else:
-                logits = model(ids[:, start + cache.length : length], cache)
+            new = ids[:, start + (0 if cache is None else cache.length) : length]
+            logits = model(new) if cache is None else model(new, cache)
             ids[:, length] = sample(logits[:, -1].float(), ids[:, :length])
         length += 1
         yield ids[:, length - 1].clone()

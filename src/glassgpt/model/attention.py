@@ -67,10 +67,10 @@ def manual_attention(
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = True, dropout: float = 0.0
 ) -> Tensor:
-    """The same as `manual_attention` in one kernel that never holds all the weights (FlashAttention, Dao et al., 2022)."""
+    """The same as `manual_attention` in one kernel that never holds all the weights (Dao et al., 2022)."""
     queries, keys = q.shape[-2], k.shape[-2]
     grouped = q.shape[1] != k.shape[1]
-    if mask is None and (not causal or queries == keys or queries == 1):  # no mask to build
+    if mask is None and (not causal or queries in (keys, 1)):  # no mask to build
         is_causal = causal and queries == keys
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal, enable_gqa=grouped)
     allowed = causal_mask(queries, keys, q.device) if causal else None

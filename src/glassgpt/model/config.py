@@ -17,7 +17,9 @@ class ModelConfig(Config):
     block_size: int = Field(1024, ge=1, description="context: the most tokens that are looked at")
     n_layer: int = Field(12, ge=1, description="blocks")
     n_head: int = Field(12, ge=1, description="query heads")
-    n_kv_head: int | None = Field(None, ge=1, description="key/value heads, shared by groups of query heads; left out: n_head")
+    n_kv_head: int | None = Field(
+        None, ge=1, description="key/value heads, shared by groups of query heads; left out: n_head"
+    )
     n_embd: int = Field(768, ge=1, description="width of the residual stream")
     n_inner: int | None = Field(
         None, ge=1, description="width inside the MLP; left out: 4 n_embd, for swiglu 8/3 n_embd (as many parameters)"
@@ -26,7 +28,9 @@ class ModelConfig(Config):
     attention: Literal["fused", "manual"] = Field(
         "fused", description="fused: one kernel for all of attention; manual: every step by hand, the same result"
     )
-    position: Literal["learned", "sinusoidal", "rotary", "none"] = Field("learned", description="how positions are told apart")
+    position: Literal["learned", "sinusoidal", "rotary", "none"] = Field(
+        "learned", description="how positions are told apart"
+    )
     rope_base: float = Field(10_000.0, gt=1, description="rotary: wavelengths go from 2π to 2π times this")
     rope_pairing: Literal["half", "interleaved"] = Field(
         "half", description="rotary: rotate (i, i + D/2) as in GPT-NeoX and Llama, or (2i, 2i + 1) as in the paper"
@@ -37,21 +41,31 @@ class ModelConfig(Config):
         "gelu", description="inside the MLP; gelu is the exact one (erf), gelu_tanh is GPT-2's approximation"
     )
     norm: Literal["layernorm", "rmsnorm"] = Field("layernorm", description="kind of normalisation")
-    norm_position: Literal["pre", "post"] = Field("pre", description="pre: before each sublayer; post: after the sum, as in 2017")
+    norm_position: Literal["pre", "post"] = Field(
+        "pre", description="pre: before each sublayer; post: after the sum, as in 2017"
+    )
     norm_eps: float = Field(1e-5, gt=0, description="added to the variance")
     bias: bool = Field(True, description="biases in linear layers and LayerNorm")
     qkv_bias: bool | None = Field(None, description="bias in the query/key/value projection; left out: as bias")
-    layer_scale: float | None = Field(None, description="learned gain on each sublayer's output, beginning here; left out: none")
+    layer_scale: float | None = Field(
+        None, description="learned gain on each sublayer's output, beginning here; left out: none"
+    )
     tie_weights: bool = Field(True, description="the output layer is the token embedding, transposed")
     logit_softcap: float | None = Field(None, gt=0, description="logits become c·tanh(logits/c); left out: no cap")
 
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout wherever no other value is given")
-    embd_dropout: float | None = Field(None, ge=0, lt=1, description="dropout on the sum of embeddings; left out: dropout")
+    embd_dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout on the sum of embeddings; left out: dropout"
+    )
     attn_dropout: float | None = Field(None, ge=0, lt=1, description="dropout on attention weights; left out: dropout")
-    resid_dropout: float | None = Field(None, ge=0, lt=1, description="dropout on each sublayer's output; left out: dropout")
+    resid_dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout on each sublayer's output; left out: dropout"
+    )
 
     init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
-    zero_init: bool = Field(False, description="projections into the residual stream begin at zero, so blocks begin as identity")
+    zero_init: bool = Field(
+        False, description="projections into the residual stream begin at zero, so blocks begin as identity"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

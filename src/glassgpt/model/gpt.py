@@ -19,6 +19,9 @@ class GPT(nn.Module):
         config: the shape; `vocab_size` must be set.
     """
 
+    waves: Tensor
+    rotations: Tensor
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config

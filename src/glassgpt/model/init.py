@@ -15,7 +15,7 @@ def initialise(model: "GPT") -> None:
     | what | value |
     |---|---|
     | embeddings, linear layers, untied output layer | Normal(0, `init_std`), as GPT-2 |
-    | projections into the residual stream (`attn.proj`, `mlp.proj`) | Normal(0, `init_std` / √(2·`n_layer`)), as GPT-2 |
+    | projections into the residual stream: `attn.proj`, `mlp.proj` | Normal(0, `init_std` / √(2·`n_layer`)) |
     | the same with `zero_init` | 0: every block begins as the identity |
     | biases | 0 |
     | norm gains | 1 |

@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape; the last axis is normalised."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)  # one kernel if the types agree
 
 
 def make_norm(config: ModelConfig) -> LayerNorm | RMSNorm:

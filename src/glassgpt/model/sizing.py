@@ -1,4 +1,4 @@
-"""How large a model is and what it costs: parameters, arithmetic, memory. Pure sums over the configuration, no torch."""
+"""How large a model is and what it costs: parameters, arithmetic, memory. Sums over the configuration, no torch."""
 
 from dataclasses import dataclass
 

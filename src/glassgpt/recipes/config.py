@@ -17,7 +17,9 @@ class TrainingConfig(Config):
     seed: int = Field(0, ge=0, description="decides the first weights, the batches and the dropout")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; with epochs too, whichever is less")
     epochs: float | None = Field(None, gt=0, description="times over the training windows")
-    max_seconds: float | None = Field(None, gt=0, description="stop early after so many seconds of training; left out: never")
+    max_seconds: float | None = Field(
+        None, gt=0, description="stop early after so many seconds of training; left out: never"
+    )
     batch_size: int = Field(32, ge=1, description="windows in a batch")
     gradient_accumulation: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
 
@@ -38,11 +40,15 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: the fastest the device has in hardware; float32 on CPU and MPS"
     )
-    compile: bool = Field(False, description="torch.compile: slow to begin, then faster; falls back where no compiler is")
+    compile: bool = Field(
+        False, description="torch.compile: slow to begin, then faster; falls back where no compiler is"
+    )
 
     eval_every: int = Field(250, ge=1, description="steps between evaluations (one more at the end)")
     eval_tokens: int | None = Field(None, ge=1, description="evaluate about so many tokens; left out: the whole split")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best; left out: never")
+    patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a new best; left out: never"
+    )
     checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; left out: eval_every")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
     log_every: int = Field(10, ge=1, description="steps between lines of the metrics file")

@@ -126,4 +126,3 @@ def read_tokenizer_file(path: Path) -> dict[str, Any]:
     if version > VERSION:
         raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}); update it")
     return data
-

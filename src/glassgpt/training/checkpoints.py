@@ -56,7 +56,9 @@ def _load(trainer: Trainer, path: Path) -> None:
     state = read_json(path / "state.json", "a checkpoint's state")
     version = state.get("version")
     if isinstance(version, int) and version > VERSION:
-        raise _NewerError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it")
+        raise _NewerError(
+            f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it"
+        )
     tensors = [load_tensors(path / f"{name}.safetensors") for name in ("model", "optimizer")]
     try:
         trainer.load_state(tensors[0], tensors[1], state)

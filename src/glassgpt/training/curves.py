@@ -34,15 +34,18 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str, bigra
     if evaluated:
         best = min(evaluated, key=lambda point: point[1])
         losses.plot(*zip(*evaluated, strict=True), color=ORANGE, marker="o", markersize=4, label="validation")
-        losses.annotate(f"best {best[1]:.3f}", best, (0, 10), textcoords="offset points", ha="center", color=ORANGE)
+        side = "right" if best[0] > steps[-1] / 2 else "left"  # towards the middle, where there is room
+        losses.annotate(f"best {best[1]:.3f}", best, (0, 10), textcoords="offset points", ha=side, color=ORANGE)
     if bigram_loss is not None:
-        losses.axhline(bigram_loss, color=GREY, linestyle="--", linewidth=1.2, label=f"bigram baseline {bigram_loss:.3f}")
+        losses.axhline(
+            bigram_loss, color=GREY, linestyle="--", linewidth=1.2, label=f"bigram baseline {bigram_loss:.3f}"
+        )
     losses.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     losses.legend(frameon=False)
 
     rates.plot(steps, [row["lr"] for row in rows], color=GREEN)
     rates.set(title="learning rate", ylim=(0, None))
-    norms.plot(steps, [row["grad_norm"] for row in rows], color=BLUE, linewidth=0.8)
+    norms.plot(steps, [row["grad_norm"] or float("nan") for row in rows], color=BLUE, linewidth=0.8)
     norms.set(title="gradient norm before clipping", xlabel="step")
     if rows:
         norms.set_yscale("log")

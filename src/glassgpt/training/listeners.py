@@ -79,14 +79,14 @@ class MetricsFile:
             "train_loss": loss,
             "val_loss": None,
             "lr": event.learning_rate,
-            "grad_norm": event.grad_norm.item(),
+            "grad_norm": norm if math.isfinite(norm := event.grad_norm.item()) else None,  # float16 overflows at first
             "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 and tokens else None,
             "seconds": round(event.seconds, 3),
         }
 
     def _flush(self) -> None:
         if self._row is not None:
-            self._file.write(json.dumps(self._row) + "\n")
+            self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
             self._file.flush()
             self._row = None
 
@@ -126,7 +126,9 @@ class Samples:
         latest: the newest sample, prompt included.
     """
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, tokenizer: Tokenizer, config: SamplingConfig, block_size: int):
+    def __init__(
+        self, trainer: Trainer, folder: RunFolder, tokenizer: Tokenizer, config: SamplingConfig, block_size: int
+    ):
         self._trainer, self._folder, self._tokenizer = trainer, folder, tokenizer
         self._config, self._block_size = config, block_size
         self.latest = ""

@@ -1,6 +1,9 @@
 """What is said about a run: a line before it, and a table, a sample and what to do next after it."""
 
 import platform
+import re
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 import glassgpt
-from glassgpt.files import write_json, write_text
+from glassgpt.files import read_json, write_json, write_text
 from glassgpt.model.sizing import sizes
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
@@ -24,15 +27,20 @@ from glassgpt.training.trainer import Trainer
 def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: RunFolder) -> None:
     """Say what is about to be trained, on what, where."""
     model, source = recipe.model, ", ".join(recipe.data.source)
-    shape = f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
+    shape = (
+        f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
+    )
     threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
     number_format = str(trainer.dtype).removeprefix("torch.")
     console.print(
         f"[bold]glassgpt[/] {glassgpt.__version__}  {sizes(model).parameters:,} parameters ({shape}context "
         f"{model.block_size})  {recipe.tokenizer.kind} tokens, {model.vocab_size} of them",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {folder.path}", highlight=False)
+    console.print(
+        f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {folder.path}", highlight=False
+    )
 
 
 def write_summary(
@@ -45,6 +53,7 @@ def write_summary(
     predicted_ids: NDArray[Any],
 ) -> None:
     """Write summary.json, summary.md and curves.png."""
+    rows = read_metrics(folder.metrics)
     text_bytes = len(tokenizer.decode_bytes(predicted_ids.tolist()))
     progress = trainer.progress
 
@@ -53,7 +62,7 @@ def write_summary(
 
     summary: dict[str, Any] = {
         "description": recipe.description,
-        "evaluated_on": "validation" if recipe.data.val_fraction else "training text",
+        "evaluated_on": "validation text" if recipe.data.val_fraction else "training text",
         **figures(score),
         "evaluated_tokens": score.tokens,
         "evaluated_bytes": text_bytes,
@@ -62,7 +71,7 @@ def write_summary(
         "steps": progress.step,
         "tokens": progress.tokens,
         "training_seconds": round(progress.seconds, 2),
-        "tokens_per_second": round(progress.tokens / progress.seconds, 1),
+        "tokens_per_second": _usual_speed(rows, progress.tokens / max(progress.seconds, 1e-9)),
         "parameters": sizes(recipe.model).parameters,
         "vocab_size": recipe.model.vocab_size,
         "tokenizer": recipe.tokenizer.kind,
@@ -79,13 +88,17 @@ def write_summary(
     write_text(folder.summary_table, _markdown(summary))
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
     bigram_loss = None if baseline is None else baseline.loss
-    draw_curves(read_metrics(folder.metrics), folder.curves, title=title, bigram_loss=bigram_loss)
+    draw_curves(rows, folder.curves, title=title, bigram_loss=bigram_loss)
+
+
+def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:
+    """The median over the lines of the metrics file, so that compiling and warming up do not count."""
+    speeds = [row["tokens_per_second"] for row in rows if row["tokens_per_second"] is not None]
+    return round(median(speeds) if speeds else otherwise, 1)
 
 
 def print_result(console: Console, folder: RunFolder, sample: str) -> None:
-    """Show the figures, a sample, and what to do next."""
-    from glassgpt.files import read_json
-
+    """Show the figures, a sample (it begins with its prompt), and what to do next."""
     summary = read_json(folder.summary, "a summary")
     table = Table(title=f"loss on the {summary['evaluated_on']}", title_justify="left", title_style="bold")
     for name in ("", "nats/token", "bits/byte", "perplexity"):
@@ -100,17 +113,24 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
         f"({summary['tokens_per_second']:,.0f} tokens/s); best weights at step {summary['best_step']:,}; "
         f"{summary['stop_reason']}",
         highlight=False,
+        soft_wrap=True,
     )
     if sample:
         console.print(Panel(Text(sample.strip("\n")), title="a sample", title_align="left", border_style="dim"))
     console.print(f"curves: {folder.curves}", highlight=False, soft_wrap=True)
     console.print("try next:")
     for command in (
-        f'glassgpt generate {folder.path} --prompt "The "',
+        f'glassgpt generate {folder.path} --prompt "{_first_word(sample)}"',
         f"glassgpt evaluate {folder.path}",
         "glassgpt train --data my.txt        # your own text",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _first_word(sample: str) -> str:
+    """A prompt to try: what the model's vocabulary surely has, and a shell leaves alone."""
+    found = re.search(r"\w+", sample)
+    return found[0] if found else ""
 
 
 def _markdown(summary: dict[str, Any]) -> str:

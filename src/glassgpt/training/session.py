@@ -16,7 +16,7 @@ from glassgpt.data.text import STDIN, absolute_sources, read_text, split_text, t
 from glassgpt.errors import UserError
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
-from glassgpt.recipes import Recipe, save_recipe
+from glassgpt.recipes import Recipe, merge, save_recipe
 from glassgpt.recipes.config import TrainingConfig
 from glassgpt.runs import RunFolder, check_text, load_tensors
 from glassgpt.tokenizers import Tokenizer, load_tokenizer, make_tokenizer
@@ -27,6 +27,11 @@ from glassgpt.training.evaluation import Score, evaluate, evaluation_batch
 from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
 from glassgpt.training.terminal import Terminal
 from glassgpt.training.trainer import Trainer
+
+FIXED_FIELDS = (  # they decide which windows a step sees
+    *(f"training.{field}" for field in ("seed", "batch_size", "gradient_accumulation")),
+    *(f"data.{field}" for field in ("sha256", "val_fraction", "order", "stride")),
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def train(recipe: Recipe, out: Path, console: Console) -> bool:
     return _run(trainer, prepared, folder, console)
 
 
-def resume(out: Path, overrides: Mapping[str, Any], console: Console) -> bool:
+def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Console) -> bool:
     """Go on with an interrupted run, or with a finished one that is given more steps. Returns as `train`.
 
     Raises:
@@ -89,7 +94,9 @@ def resume(out: Path, overrides: Mapping[str, Any], console: Console) -> bool:
     load_newest_checkpoint(trainer, folder.checkpoints, lambda message: console.print(f"warning: {message}"))
     step = trainer.progress.step
     if step >= trainer.total_steps:
-        raise UserError(f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}")
+        raise UserError(
+            f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}"
+        )
     if recipe != old:
         save_recipe(recipe, folder.recipe)
     console.print(f"resuming {out} at step {step:,}", highlight=False)
@@ -213,22 +220,19 @@ def _final_score(trainer: Trainer, prepared: Prepared) -> Score:
     return evaluate(trainer.model, whole, trainer.device)
 
 
-def _changed_recipe(old: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+def _changed_recipe(old: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
     """The run's recipe with some fields changed, if they may be.
 
     Raises:
         UserError: the change would make it another run.
     """
-    fixed_in_training = ("seed", "batch_size", "gradient_accumulation")
+    new = Recipe.parse(merge(old.model_dump(exclude_none=True), overrides))
     for section, fields in overrides.items():
-        for field, value in fields.items() if isinstance(fields, Mapping) else [("", fields)]:
-            known = field in type(getattr(old, section, old)).model_fields
-            fixed = section in ("model", "tokenizer") or (section == "data" and field != "source")
-            if known and (fixed or field in fixed_in_training) and str(getattr(getattr(old, section), field)) != str(value):
+        for field in fields:
+            fixed = section in ("model", "tokenizer") or f"{section}.{field}" in FIXED_FIELDS
+            if fixed and getattr(getattr(old, section), field) != getattr(getattr(new, section), field):
                 raise UserError(f"{section}.{field} cannot change in a run that goes on: begin a new one with --out")
-    from glassgpt.recipes import merge
-
-    return Recipe.parse(merge(old.model_dump(exclude_none=True), overrides))
+    return new
 
 
 @contextmanager

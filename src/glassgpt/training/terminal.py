@@ -3,12 +3,13 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from glassgpt.training.trainer import Evaluation, Event, Step, Trainer
 
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_BETWEEN_UPDATES = 0.2  # reading a loss from a GPU waits for it: not at every step
+SECONDS_BETWEEN_READINGS = 0.2  # reading a loss from a GPU waits for it: not at every step
+MEMORY = 0.8  # of the shown loss and speed: single batches jump
 
 
 class Terminal:
@@ -16,79 +17,76 @@ class Terminal:
 
     def __init__(self, trainer: Trainer, console: Console):
         self._trainer, self._console = trainer, console
-        self._val: float | None = None
         self._last: Step | None = None
-        self._loss = 0.0
-        self._rate = 0.0
-        self._shown: tuple[int, float] = (trainer.progress.tokens, trainer.progress.seconds)
-        self._next_update = 0.0
+        self._loss: float | None = None
+        self._rate: float | None = None
+        self._val = ""
+        self._read_at = (trainer.progress.tokens, trainer.progress.seconds)
+        self._next_reading = 0.0
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-        self._bar = self._task = None
-        if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("step [bold]{task.completed:,.0f}[/]/{task.total:,.0f}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left"),
-                console=console,
-                expand=True,
-                transient=True,
-            )
-            self._task: TaskID = self._bar.add_task(
-                "", total=trainer.total_steps, completed=trainer.progress.step, figures=""
-            )
+        self._bar = Progress(
+            TextColumn("step [bold]{task.completed:,.0f}[/]/{task.total:,.0f}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=trainer.total_steps, completed=trainer.progress.step)
 
     def __enter__(self) -> "Terminal":
-        if self._bar is not None:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, Step):
             self._last = event
             now = time.monotonic()
-            if now >= self._next_update or event.step == self._trainer.total_steps:
-                self._next_update = now + SECONDS_BETWEEN_UPDATES
+            if now >= self._next_reading:
+                self._next_reading = now + SECONDS_BETWEEN_READINGS
                 self._read(event)
-            if self._bar is not None:
-                self._bar.update(self._task, completed=event.step, figures=self._figures(event))
-            elif now >= self._next_line:
-                self._print_line(event)
+            figures = f"loss [cyan]{self._loss:.3f}[/]{self._val}  lr {event.learning_rate:.1e}  {self._speed}"
+            self._bar.update(self._task, completed=event.step, description=figures)
+            if now >= self._next_line and not self._console.is_terminal:
+                self._print_line(event, "")
         elif isinstance(event, Evaluation) and self._last is not None:
-            self._val = event.score.loss
             self._read(self._last)
-            self._print_line(self._last, evaluated=event)
+            self._val = f"  val [green]{event.score.loss:.3f}[/]"
+            self._print_line(self._last, f"  val {event.score.loss:.4f}{' best' if event.is_best else '     '}")
 
     def note(self, message: str) -> None:
         """Show a line of text."""
-        self._console.print(message, highlight=False)
+        self._console.print(message, highlight=False, soft_wrap=True)
 
     def _read(self, event: Step) -> None:
-        self._loss = event.loss.item()
-        tokens, seconds = event.tokens - self._shown[0], event.seconds - self._shown[1]
-        if seconds > 0:
+        loss = event.loss.item()
+        self._loss = loss if self._loss is None else MEMORY * self._loss + (1 - MEMORY) * loss
+        tokens, seconds = event.tokens - self._read_at[0], event.seconds - self._read_at[1]
+        if tokens and seconds > 0:
+            # The very first steps warm up, so they are forgotten at the second reading.
             rate = tokens / seconds
-            self._rate = rate if self._rate == 0 else 0.8 * self._rate + 0.2 * rate
-            self._shown = (event.tokens, event.seconds)
+            self._rate = (
+                rate if self._rate is None or self._read_at[0] == 0 else MEMORY * self._rate + (1 - MEMORY) * rate
+            )
+            self._read_at = (event.tokens, event.seconds)
 
-    def _figures(self, event: Step) -> str:
-        val = "" if self._val is None else f"  val [green]{self._val:.3f}[/]"
-        return f"loss [cyan]{self._loss:.3f}[/]{val}  lr {event.learning_rate:.1e}  {self._rate:,.0f} tokens/s"
+    @property
+    def _speed(self) -> str:
+        return "" if self._rate is None else f"{self._rate:,.0f} tokens/s"
 
-    def _print_line(self, event: Step, evaluated: Evaluation | None = None) -> None:
+    def _print_line(self, event: Step, val: str) -> None:
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
         width = len(f"{self._trainer.total_steps:,}")
-        line = f"step {event.step:>{width},}/{self._trainer.total_steps:,}  train {self._loss:.4f}"
-        if evaluated is not None:
-            line += f"  val {evaluated.score.loss:.4f}{'*' if evaluated.is_best else ' '}"
-        line += f"  lr {event.learning_rate:.2e}  {self._rate:,.0f} tokens/s"
-        if self._bar is None and self._rate:
+        line = f"step {event.step:>{width},}/{self._trainer.total_steps:,}  train {self._loss:.4f}{val}"
+        line += f"  lr {event.learning_rate:.2e}  {self._speed}"
+        if self._rate and not self._console.is_terminal:
             left = (self._trainer.total_steps - event.step) * event.tokens / event.step / self._rate
             line += f"  {left // 60:.0f}:{left % 60:02.0f} left"
         self.note(line)

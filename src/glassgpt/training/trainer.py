@@ -28,7 +28,7 @@ class Step:
         tokens: how many tokens have been trained on so far.
         loss: of this step's tokens before the step, nats per token.
         grad_norm: length of the gradient before clipping.
-        seconds: training time so far, evaluations not counted.
+        seconds: training time before this step; evaluations, samples and checkpoints are not counted.
     """
 
     step: int
@@ -79,7 +79,8 @@ class Trainer:
     end, a `Checkpoint` when it is time to save. Call `stop` from the loop's body to end it after the current event.
 
     Batches and dropout depend on (seed, step) alone: torch's global random state is set at each step. So evaluating
-    more or less often changes nothing, and a run that goes on from `state` is the same, to the bit.
+    more or less often changes nothing, and a run that goes on from `state` is the same: to the bit on a CPU, elsewhere
+    and with `compile` up to the order in which a kernel adds.
 
     Args:
         model: moved to the device and trained in place.
@@ -118,7 +119,10 @@ class Trainer:
         saved_at = self.progress.step
         self.model.train()
         while self.progress.step < self.total_steps and self.stop_reason is None:
+            began = time.perf_counter()
             yield self._step()
+            # The listeners of a step count as training: on a GPU, they wait for the work that it left behind.
+            self.progress.seconds += time.perf_counter() - began
             step = self.progress.step
             if self.validation is not None and (step % self.config.eval_every == 0 or step == self.total_steps):
                 yield self._evaluate(self.validation)
@@ -140,7 +144,6 @@ class Trainer:
 
     def _step(self) -> Step:
         """One optimizer step over `gradient_accumulation` batches."""
-        began = time.perf_counter()
         step, parts = self.progress.step, self.config.gradient_accumulation
         torch.manual_seed(_step_seed(self.config.seed, step))
         rate = learning_rate(step, self.total_steps, self.config)
@@ -167,7 +170,6 @@ class Trainer:
 
         self.progress.step += 1
         self.progress.tokens += tokens
-        self.progress.seconds += time.perf_counter() - began
         return Step(self.progress.step, self.progress.tokens, loss, grad_norm, rate, self.progress.seconds)
 
     def _put(self, tensor: Tensor) -> Tensor:
@@ -177,10 +179,6 @@ class Trainer:
         return tensor.to(self.device)
 
     def _evaluate(self, validation: Windows) -> Evaluation:
-        if self.device.type == "cuda":  # steps still under way count as training time
-            began = time.perf_counter()
-            torch.cuda.synchronize(self.device)
-            self.progress.seconds += time.perf_counter() - began
         score, progress = evaluate(self.model, validation, self.device), self.progress
         is_best = score.loss < progress.best_loss
         if is_best:
@@ -197,7 +195,11 @@ class Trainer:
             for index, entries in self.optimizer.state_dict()["state"].items()
             for key, value in entries.items()
         }
-        return self.model.state_dict(), optimizer, {"progress": vars(self.progress), "scaler": self._scaler.state_dict()}
+        return (
+            self.model.state_dict(),
+            optimizer,
+            {"progress": vars(self.progress), "scaler": self._scaler.state_dict()},
+        )
 
     def load_state(self, model: dict[str, Tensor], optimizer: dict[str, Tensor], counters: dict[str, Any]) -> None:
         """Go on from what `state` returned, on whatever device this trainer has.
@@ -212,7 +214,10 @@ class Trainer:
             entries = {key: value for key, value in optimizer.items() if key.rpartition(":")[0] == name}
             state[index] = {key.rpartition(":")[2]: value for key, value in entries.items()}
         self.optimizer.load_state_dict(
-            {"state": {i: e for i, e in state.items() if e}, "param_groups": self.optimizer.state_dict()["param_groups"]}
+            {
+                "state": {i: e for i, e in state.items() if e},
+                "param_groups": self.optimizer.state_dict()["param_groups"],
+            }
         )
         self._scaler.load_state_dict(counters["scaler"])
         self.progress = Progress(**counters["progress"])

@@ -1,0 +1,288 @@
+"""Sampling filters against transformers' own, the token loop against the plain model, the stream against the whole."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import glassgpt
+from glassgpt.errors import UserError
+from glassgpt.generation import sampling
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.generation.engine import generate_ids
+from glassgpt.generation.text import StopStrings, generate_text, stream_text
+from glassgpt.model import ModelConfig
+from glassgpt.model.gpt import GPT
+from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
+
+CONFIG = ModelConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16, init_std=0.3)
+
+
+def make_gpt(**changes) -> GPT:
+    torch.manual_seed(0)
+    return GPT(CONFIG.replace(**changes)).eval()
+
+
+def ids_of(model: nn.Module, prompt: Tensor, config: SamplingConfig, seed: int = 0, **settings) -> Tensor:
+    sampler = sampling.make_sampler(config, seed, rows=len(prompt))
+    steps = generate_ids(
+        model, prompt, sampler, max_new_tokens=config.max_new_tokens, block_size=CONFIG.block_size, **settings
+    )
+    return torch.stack(list(steps), dim=1)
+
+
+# --- filters -----------------------------------------------------------------------------------------------------
+
+
+def random_logits(rows: int = 6, size: int = 50) -> Tensor:
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(5)) * 3
+    logits[0] = 1.0  # all the same
+    logits[1, 10:20] = logits[1, 9]  # ties
+    logits[2, 5] = 100.0  # one certain
+    logits[3, :40] = float("-inf")
+    return logits
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 10, 49, 50, 51])
+def test_top_k_as_in_transformers(k: int) -> None:
+    warpers = pytest.importorskip("transformers.generation.logits_process")
+    logits = random_logits()
+    expected = logits if k == 0 else warpers.TopKLogitsWarper(k)(None, logits)
+    assert torch.equal(sampling.keep_top_k(logits, k), expected)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0])
+def test_top_p_as_in_transformers(p: float) -> None:
+    warpers = pytest.importorskip("transformers.generation.logits_process")
+    logits = random_logits()[1:]  # which of equal tokens is cut is left open
+    expected = logits if p == 1 else warpers.TopPLogitsWarper(p)(None, logits)
+    assert torch.equal(sampling.keep_top_p(logits, p), expected)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.01, 0.1, 0.5, 1.0])
+def test_min_p_as_in_transformers(p: float) -> None:
+    warpers = pytest.importorskip("transformers.generation.logits_process")
+    logits = random_logits()
+    assert torch.equal(sampling.keep_min_p(logits, p), warpers.MinPLogitsWarper(p)(None, logits))
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.3])
+def test_repetition_penalty_as_in_transformers(penalty: float) -> None:
+    processors = pytest.importorskip("transformers.generation.logits_process")
+    logits, ids = random_logits(), torch.randint(50, (6, 9))
+    expected = processors.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits)
+    torch.testing.assert_close(sampling.penalise_repetition(logits, ids, penalty), expected)
+
+
+def test_one_token_above_p_is_kept_alone() -> None:
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]]))
+    assert sampling.keep_top_p(logits, 0.6).isfinite().tolist() == [[True, False, False]]
+    assert sampling.keep_top_p(logits, 0.8).isfinite().tolist() == [[True, True, False]]
+
+
+def test_draws_follow_the_probabilities() -> None:
+    """Chi-square over 20,000 draws, at the 0.1 % level for 4 degrees of freedom, with a fixed seed."""
+    probabilities = torch.tensor([0.4, 0.3, 0.0, 0.2, 0.07, 0.03])
+    sample = sampling.make_sampler(SamplingConfig(temperature=1.0), seed=3, rows=20_000)
+    drawn = sample(probabilities.log().expand(20_000, -1), torch.zeros(20_000, 1, dtype=torch.int64))
+    counts = drawn.bincount(minlength=6).double()
+    assert counts[2] == 0
+    expected = probabilities.double()[probabilities > 0] * 20_000
+    assert ((counts[probabilities > 0] - expected) ** 2 / expected).sum() < 18.47
+
+
+def test_a_draw_never_lands_on_an_impossible_token() -> None:
+    logits = torch.tensor([[0.0, -math.inf, -math.inf], [-math.inf, -math.inf, 0.0], [-math.inf, 0.0, -math.inf]])
+
+    class Highest:
+        """A generator whose every number is the largest below 1."""
+
+    for dart in (0.0, 1 - 2**-53):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "rand", lambda *_, **__: torch.tensor(dart, dtype=torch.float64))  # noqa: B023
+            assert sampling.draw(logits, [None] * 3).tolist() == [0, 2, 1]  # type: ignore[list-item]
+
+
+# --- the token loop ----------------------------------------------------------------------------------------------
+
+
+def greedy_by_hand(model: nn.Module, ids: list[int], steps: int) -> list[int]:
+    """The definition: argmax of the last logit of the whole context; cropped to its last half when it is full."""
+    context, written = list(ids), []
+    for _ in range(steps):
+        if len(context) > CONFIG.block_size:
+            context = context[-(CONFIG.block_size // 2) :]
+        with torch.no_grad():
+            token = int(model(torch.tensor([context]))[0, -1].argmax())
+        context.append(token)
+        written.append(token)
+    return written
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "rotary", "none"])
+@pytest.mark.parametrize("length", [1, 3, 8])
+def test_greedy_is_argmax_by_hand_past_the_block_too(position: str, length: int) -> None:
+    model = make_gpt(position=position)
+    prompt = torch.randint(11, (1, length), generator=torch.Generator().manual_seed(length))
+    config = SamplingConfig(temperature=0, max_new_tokens=30)
+    expected = greedy_by_hand(model, prompt[0].tolist(), 30)
+    for use_cache in (True, False):
+        assert ids_of(model, prompt, config, use_cache=use_cache)[0].tolist() == expected
+
+
+def test_a_block_of_one_token() -> None:
+    model = make_gpt(block_size=1)
+    steps = generate_ids(
+        model,
+        torch.tensor([[3]]),
+        sampling.make_sampler(SamplingConfig(temperature=0), 0),
+        max_new_tokens=5,
+        block_size=1,
+    )
+    written = [int(step) for step in steps]
+    for before, after in zip([3, *written], written, strict=False):
+        assert after == int(model(torch.tensor([[before]])).argmax())
+
+
+def test_sampled_text_is_the_same_with_and_without_a_cache() -> None:
+    model, prompt = make_gpt(), torch.tensor([[1, 2, 3]])
+    config = SamplingConfig(temperature=1.0, top_k=5, max_new_tokens=20)
+    assert torch.equal(ids_of(model, prompt, config, 7), ids_of(model, prompt, config, 7, use_cache=False))
+
+
+def test_rows_differ_from_the_first_token_and_each_is_the_same_alone() -> None:
+    model = make_gpt(init_std=0.02)  # nearly every token equally likely
+    config = SamplingConfig(temperature=1.0, max_new_tokens=12)
+    together = ids_of(model, torch.ones(20, 3, dtype=torch.int64), config, seed=4)
+    assert len(set(together[:, 0].tolist())) > 3
+    alone = ids_of(model, torch.ones(1, 3, dtype=torch.int64), config, seed=4)
+    assert torch.equal(together[:1], alone)
+
+
+def test_any_module_that_maps_ids_to_logits_can_be_sampled() -> None:
+    class CountsUp(nn.Module):
+        def forward(self, ids: Tensor) -> Tensor:
+            return nn.functional.one_hot((ids + 1) % 11, 11).float()
+
+    written = ids_of(CountsUp(), torch.tensor([[4]]), SamplingConfig(temperature=0, max_new_tokens=9))
+    assert written[0].tolist() == [5, 6, 7, 8, 9, 10, 0, 1, 2]
+
+
+def test_the_repetition_penalty_sees_the_prompt_and_what_was_written() -> None:
+    class AlwaysTheSame(nn.Module):
+        def forward(self, ids: Tensor) -> Tensor:
+            return torch.arange(1.0, 12.0).expand(*ids.shape, 11)
+
+    config = SamplingConfig(temperature=0, repetition_penalty=1e9, max_new_tokens=5)
+    assert ids_of(AlwaysTheSame(), torch.tensor([[9, 7]]), config)[0].tolist() == [10, 8, 6, 5, 4]
+
+
+# --- text --------------------------------------------------------------------------------------------------------
+
+
+def through(stops: list[str], pieces: list[str]) -> str:
+    matcher, shown = StopStrings(stops), ""
+    for piece in pieces:
+        shown += matcher.push(piece)
+        if matcher.stopped:
+            return shown
+    return shown + matcher.finish()
+
+
+def cut_by_hand(text: str, stops: list[str]) -> str:
+    """The definition: the shortest beginning of the text that ends in a stop string, without that string."""
+    for end in range(len(text) + 1):
+        for stop in sorted(stops, key=len, reverse=True):
+            if stop and text[:end].endswith(stop):
+                return text[: end - len(stop)]
+    return text
+
+
+@given(
+    text=st.text("ab", max_size=14),
+    stops=st.lists(st.text("ab", max_size=4), max_size=3),
+    cuts=st.lists(st.integers(0, 14), max_size=6),
+)
+def test_stop_strings_however_the_text_is_cut(text: str, stops: list[str], cuts: list[int]) -> None:
+    places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    pieces = [text[a:b] for a, b in itertools.pairwise(places)]
+    assert through(stops, pieces) == cut_by_hand(text, stops)
+
+
+def test_an_overlapping_stop_string_is_found() -> None:
+    assert through(["aab"], ["a", "a", "a", "b", "c"]) == "a"
+
+
+def test_nothing_of_a_stop_string_leaks_while_it_may_still_come() -> None:
+    matcher = StopStrings(["STOP"])
+    assert matcher.push("go ST") == "go "
+    assert matcher.push("A") == "STA"
+    assert matcher.push("STOP and more") == ""
+    assert matcher.stopped
+
+
+CHARS = CharTokenizer("abcdefghij\n")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_stream_joined_is_the_whole_text(temperature: float) -> None:
+    model = make_gpt(init_std=0.02)
+    config = SamplingConfig(temperature=temperature, max_new_tokens=40, stop=["ab", "ba"])
+    pieces = list(stream_text(model, CHARS, "abc", config, block_size=8, seed=1))
+    whole = generate_text(model, CHARS, "abc", config, block_size=8, seed=1)
+    assert "".join(pieces) == whole.text
+
+
+def test_finish_reasons() -> None:
+    class Writes(nn.Module):
+        """Always the next byte of a text, whatever was written."""
+
+        def __init__(self, ids: list[int]):
+            super().__init__()
+            self.weight, self.ids, self.at = nn.Parameter(torch.zeros(1)), ids, -1
+
+        def forward(self, ids: Tensor) -> Tensor:
+            self.at += 1
+            logits = torch.zeros(1, ids.shape[1], 257)
+            logits[0, -1, self.ids[self.at]] = 1.0
+            return logits
+
+    tokenizer, greedy = ByteTokenizer(), SamplingConfig(temperature=0, max_new_tokens=6, stop=["!"])
+    ended = generate_text(Writes([104, 105, 256, 0, 0, 0]), tokenizer, "x", greedy, block_size=8)
+    assert (ended.text, ended.finish_reason, ended.tokens) == ("hi", "stop", 3)
+    stopped = generate_text(Writes([*b"oh! no"]), tokenizer, "x", greedy, block_size=8)
+    assert (stopped.text, stopped.finish_reason, stopped.tokens) == ("oh", "stop", 3)
+    full = generate_text(Writes([*"a🎉é".encode()]), tokenizer, "x", greedy, block_size=8)
+    assert (full.text, full.finish_reason, full.tokens) == ("a🎉\ufffd", "length", 6)  # the last character was cut
+
+
+def test_writing_leaves_the_model_in_the_mode_it_was_in() -> None:
+    model = make_gpt(dropout=0.5).train()
+    generate_text(model, CHARS, "abc", SamplingConfig(max_new_tokens=3), block_size=8)
+    assert model.training
+
+
+def test_prompts_are_checked() -> None:
+    model, config = make_gpt(), SamplingConfig(max_new_tokens=3)
+    for prompt, message in (("", "empty"), ("abcabcabc", "9 tokens, but the model looks at 8"), ("xyz", "'x'")):
+        with pytest.raises(UserError, match=message):
+            generate_text(model, CHARS, prompt, config, block_size=8)
+    cropped = generate_text(model, CHARS, "jabcabcab", config, block_size=8, crop_prompt=True)
+    assert cropped == generate_text(model, CHARS, "abcabcab", config, block_size=8)
+
+
+def test_from_python(trained_run: Path) -> None:
+    run = glassgpt.load(trained_run, device="cpu")
+    text = run.generate("the ", max_new_tokens=20, temperature=0)
+    assert len(text) == 20
+    assert "".join(run.stream("the ", max_new_tokens=20, temperature=0)) == text
+    assert run.generate("the ", seed=1) == run.generate("the ", seed=1) != run.generate("the ", seed=2)
+    with pytest.raises(UserError, match="did you mean 'temperature'"):
+        run.generate("the ", temprature=1)
+    with pytest.raises(UserError, match="greater than or equal to 0"):
+        run.generate("the ", temperature=-1)

@@ -1,0 +1,521 @@
+"""The loop: it learns, repeats itself to the bit, and goes on after a stop as if there had been none."""
+
+import io
+import itertools
+import json
+import math
+import shutil
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from glassgpt.data.batches import Batches, Windows
+from glassgpt.errors import UserError
+from glassgpt.model import ModelConfig
+from glassgpt.model.bigram import Bigram
+from glassgpt.model.gpt import GPT
+from glassgpt.recipes import Recipe, TrainingConfig, load_recipe, merge
+from glassgpt.runs import load, read_metrics
+from glassgpt.training import session
+from glassgpt.training.evaluation import Score, evaluate, summed_loss
+from glassgpt.training.optimizer import learning_rate, make_optimizer
+from glassgpt.training.trainer import Checkpoint, Evaluation, Step, Trainer
+from tests.conftest import TEXT
+
+TINY = ModelConfig(vocab_size=20, block_size=8, n_layer=2, n_head=2, n_embd=32)
+IDS = np.random.default_rng(0).integers(20, size=500).astype(np.uint8)
+QUIET = Console(quiet=True)
+
+
+def make_trainer(model: nn.Module | None = None, validation: bool = False, **settings) -> Trainer:
+    torch.manual_seed(0)
+    model = model or GPT(TINY)
+    config = TrainingConfig(**{"max_steps": 6, "device": "cpu", "batch_size": 4, **settings})
+    windows = Windows(IDS[400:], 8) if validation else None
+    return Trainer(model, Batches(IDS[:400], 8, config.batch_size, seed=config.seed), config, windows)
+
+
+def weights_after(trainer: Trainer) -> dict[str, Tensor]:
+    for _ in trainer:
+        pass
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- learning ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "position": "rotary",
+            "norm": "rmsnorm",
+            "activation": "relu2",
+            "qk_norm": True,
+            "zero_init": True,
+            "bias": False,
+        },
+        {"norm_position": "post", "position": "sinusoidal", "activation": "swiglu", "layer_scale": 1.0, "n_kv_head": 1},
+        {"attention": "manual", "tie_weights": False, "logit_softcap": 15.0},
+    ],
+    ids=["gpt2", "modern", "post-norm", "manual"],
+)
+def test_a_tiny_model_learns_one_batch_by_heart(changes: dict) -> None:
+    torch.manual_seed(0)
+    model = GPT(TINY.replace(**changes))
+    batch = Batches(IDS, 8, 4)(0)
+    config = TrainingConfig(max_steps=250, learning_rate=3e-3, weight_decay=0.0, device="cpu", warmup_steps=10)
+    loss = math.inf
+    for event in Trainer(model, lambda _: batch, config):
+        if isinstance(event, Step):
+            loss = event.loss.item()
+    assert loss < 0.05 + 4 / 32 * math.log(4)  # the first token of a row may begin several rows
+    assert (
+        evaluate(model, [batch_windows := Windows(IDS[:9], 8)][0], torch.device("cpu")).tokens == batch_windows.tokens
+    )
+
+
+def test_any_module_that_maps_ids_to_logits_can_be_trained() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(20, 20)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.table(ids)
+
+    losses = [event.loss.item() for event in make_trainer(Own(), learning_rate=0.1) if isinstance(event, Step)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_bigram_by_gradient_descent_comes_to_the_counted_one() -> None:
+    ids = np.array([0, 1, 2, 0, 1, 0, 2, 1, 0] * 40, dtype=np.uint8)
+    config = ModelConfig(kind="bigram", vocab_size=3, block_size=8)
+    trained = Bigram(config)
+    settings = TrainingConfig(max_steps=300, learning_rate=0.05, weight_decay=0.0, device="cpu")
+    for _ in Trainer(trained, Batches(ids, 8, 16), settings):
+        pass
+    counted = Bigram.counted(ids, config, smoothing=1e-9)
+    windows = Windows(ids, 8)
+    scores = [evaluate(model, windows, torch.device("cpu")).loss for model in (trained, counted)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    assert scores[0] > scores[1] - 1e-6  # nothing beats the counts on the text they were taken from
+
+
+# --- the loop ----------------------------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_run() -> None:
+    trainer = make_trainer(validation=True, max_steps=7, eval_every=3, checkpoint_every=2)
+    events = [(type(event).__name__, event.step) for event in trainer]
+    assert events == [
+        *(("Step", 1), ("Step", 2), ("Checkpoint", 2), ("Step", 3), ("Evaluation", 3)),
+        *(("Step", 4), ("Checkpoint", 4), ("Step", 5), ("Step", 6), ("Evaluation", 6), ("Checkpoint", 6)),
+        *(("Step", 7), ("Evaluation", 7), ("Checkpoint", 7)),
+    ]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    runs = [weights_after(make_trainer(GPT(TINY.replace(dropout=0.3)), seed=seed)) for seed in (1, 1)]
+    torch.manual_seed(0)
+    first, second = (weights_after(make_trainer(seed=seed)) for seed in (1, 2))
+    assert runs[0].keys() == runs[1].keys()
+    assert not same(first, second)
+
+
+def seeded(dropout: float) -> GPT:
+    torch.manual_seed(0)
+    return GPT(TINY.replace(dropout=dropout))
+
+
+def test_evaluating_never_disturbs_training() -> None:
+    often = weights_after(make_trainer(seeded(0.3), validation=True, eval_every=1))
+    never = weights_after(make_trainer(seeded(0.3)))
+    assert same(often, never)
+
+
+def test_global_random_state_does_not_matter() -> None:
+    first = weights_after(make_trainer(seeded(0.3)))
+    trainer = make_trainer(seeded(0.3))
+    for _ in trainer:
+        torch.rand(3)  # a listener that draws random numbers
+    assert same(first, dict(trainer.model.state_dict()))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_gradients_are_those_of_one_large_batch(parts: int) -> None:
+    large = Batches(IDS, 8, 8)
+
+    def small(number: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = large(number // parts)
+        return inputs.chunk(parts)[number % parts], targets.chunk(parts)[number % parts]
+
+    one, several = seeded(0.0), seeded(0.0)
+    config = TrainingConfig(max_steps=3, device="cpu")
+    steps = [
+        [e for e in Trainer(model, batches, config.replace(gradient_accumulation=n)) if isinstance(e, Step)]
+        for model, batches, n in ((one, large, 1), (several, small, parts))
+    ]
+    for whole, summed in zip(*steps, strict=True):
+        assert summed.tokens == whole.tokens
+        torch.testing.assert_close(summed.loss, whole.loss, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(summed.grad_norm, whole.grad_norm, atol=1e-5, rtol=1e-4)
+
+
+def test_uneven_parts_are_weighted_by_their_tokens() -> None:
+    inputs, targets = Batches(IDS, 8, 6)(0)
+    uneven = [(inputs[:5], targets[:5]), (inputs[5:], targets[5:])]
+    config = TrainingConfig(max_steps=1, device="cpu")
+    whole = next(iter(Trainer(seeded(0.0), lambda _: (inputs, targets), config)))
+    parts = next(iter(Trainer(seeded(0.0), lambda n: uneven[n], config.replace(gradient_accumulation=2))))
+    torch.testing.assert_close(parts.loss, whole.loss)
+    torch.testing.assert_close(parts.grad_norm, whole.grad_norm, atol=1e-5, rtol=1e-4)
+
+
+def test_clipping_limits_the_step() -> None:
+    trainer = make_trainer(grad_clip=1e-3, max_steps=1)
+    seen = []
+    old_step = trainer.optimizer.step
+
+    def step(*args, **kwargs):
+        seen.append(math.sqrt(sum(float(p.grad.square().sum()) for p in trainer.model.parameters())))
+        return old_step(*args, **kwargs)
+
+    trainer.optimizer.step = step
+    event = next(iter(trainer))
+    assert event.grad_norm.item() > 1e-3
+    assert seen[0] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_decay_is_for_matrices_only() -> None:
+    model = GPT(TINY)
+    optimizer = make_optimizer(model, TrainingConfig(max_steps=1, weight_decay=0.3))
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert decay.pop(id(parameter)) == (0.3 if parameter.dim() == 2 else 0.0), name
+    assert not decay
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "wsd"])
+def test_learning_rate_schedules(schedule) -> None:
+    config = TrainingConfig(
+        max_steps=100, schedule=schedule, learning_rate=1.0, min_learning_rate=0.1, warmup_steps=10, decay_fraction=0.3
+    )
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert rates[10] == max(rates) == 1.0
+    after = rates[10:]
+    assert all(a >= b for a, b in itertools.pairwise(after))
+    halfway, last = rates[55], learning_rate(100, 100, config)
+    assert last == pytest.approx(1.0 if schedule == "constant" else 0.1)
+    assert halfway == pytest.approx({"constant": 1.0, "cosine": 0.55, "linear": 0.55, "wsd": 1.0}[schedule])
+    if schedule == "wsd":
+        assert rates[70] == 1.0 > rates[71]
+        assert rates[85] == pytest.approx(0.55)
+
+
+@given(step=st.integers(0, 300), total=st.integers(1, 300), warmup=st.integers(0, 50))
+def test_learning_rates_stay_within_their_bounds(step: int, total: int, warmup: int) -> None:
+    for schedule in ("constant", "cosine", "linear", "wsd"):
+        config = TrainingConfig(max_steps=total, schedule=schedule, learning_rate=1.0, warmup_steps=warmup)
+        assert 0 <= learning_rate(step, total, config) <= 1
+
+
+def test_evaluation_is_the_mean_over_all_tokens() -> None:
+    """By hand, token by token, each in its own window."""
+    model = seeded(0.0).eval()
+    total = 0.0
+    with torch.no_grad():
+        for position in range(1, 30):
+            start = (position - 1) // 8 * 8
+            logits = model(torch.tensor([IDS[start:position].tolist()]))[0, -1]
+            total -= float(logits.log_softmax(-1)[int(IDS[position])])
+    score = evaluate(model, Windows(IDS[:30], 8, 2), torch.device("cpu"))
+    assert score.tokens == 29
+    assert score.loss == pytest.approx(total / 29, rel=1e-5)
+    assert score.perplexity == pytest.approx(math.exp(total / 29), rel=1e-5)
+    assert score.bits_per_byte(58) == pytest.approx(total / math.log(2) / 58, rel=1e-5)
+
+
+def test_evaluation_turns_dropout_off_and_back_on() -> None:
+    model = seeded(0.5).train()
+    scores = [evaluate(model, Windows(IDS[:100], 8), torch.device("cpu")) for _ in range(2)]
+    assert scores[0] == scores[1]
+    assert model.training
+
+
+def test_loss_of_certain_and_of_guessed_tokens() -> None:
+    targets = torch.tensor([[1, 2]])
+    assert summed_loss(torch.zeros(1, 2, 5), targets).item() == pytest.approx(2 * math.log(5))
+    assert summed_loss(nn.functional.one_hot(targets, 5) * 100.0, targets).item() == pytest.approx(0)
+
+
+def test_mixed_precision_trains_and_keeps_weights_in_float32() -> None:
+    trainer = make_trainer(precision="bfloat16", learning_rate=1e-2, max_steps=20)
+    losses = [event.loss.item() for event in trainer if isinstance(event, Step)]
+    assert losses[-1] < losses[0]
+    assert all(p.dtype is torch.float32 for p in trainer.model.parameters())
+
+
+def test_where_nothing_can_compile_it_goes_on_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(ids: Tensor) -> Tensor:
+        raise RuntimeError("no C++ compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda model: broken)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        compiled = weights_after(make_trainer(seeded(0.1), compile=True))
+    assert [str(w.message) for w in seen] == ["torch.compile failed, going on without it (no C++ compiler found)"]
+    assert same(compiled, weights_after(make_trainer(seeded(0.1))))
+
+
+def test_a_compiled_model_saves_under_plain_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compile_(model: nn.Module):
+        return lambda ids: calls.append(1) or model(ids)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    trainer = make_trainer(compile=True)
+    weights_after(trainer)
+    assert len(calls) == 6
+    assert trainer.state()[0].keys() == GPT(TINY).state_dict().keys()
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler (c++ on the PATH)")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first compiles
+def test_compiled_training_comes_to_the_same_weights() -> None:
+    plain, fast = (weights_after(make_trainer(seeded(0.0), compile=compile_)) for compile_ in (False, True))
+    for name, weight in plain.items():
+        torch.testing.assert_close(fast[name], weight, atol=2e-4, rtol=1e-3, msg=name)
+
+
+# --- stopping and going on ---------------------------------------------------------------------------------------
+
+SETTINGS = {
+    "model": {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16, "dropout": 0.2},
+    "training": {
+        "max_steps": 30,
+        "eval_every": 7,
+        "checkpoint_every": 5,
+        "batch_size": 3,
+        "log_every": 2,
+        "gradient_accumulation": 2,
+        "device": "cpu",
+        "warmup_steps": 5,
+    },
+    "sampling": {"max_new_tokens": 10, "prompt": None},
+}
+
+
+def recipe_for(text_file: Path, **changes) -> Recipe:
+    return load_recipe("default", merge(merge(SETTINGS, {"data": {"source": [str(text_file)]}}), changes))
+
+
+class StopAt:
+    """Interrupts a run at some steps, as Ctrl-C would, by wrapping the trainer's step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: list[int]):
+        self.steps = list(steps)
+        original = Trainer._step
+
+        def step(trainer: Trainer) -> Step:
+            event = original(trainer)
+            if self.steps and event.step == self.steps[0]:
+                self.steps.pop(0)
+                signal.raise_signal(signal.SIGINT)
+            return event
+
+        monkeypatch.setattr(Trainer, "_step", step)
+
+
+def comparable(run: Path) -> list[dict]:
+    timing = ("tokens_per_second", "seconds")
+    return [{k: v for k, v in row.items() if k not in timing} for row in read_metrics(run / "metrics.jsonl")]
+
+
+@pytest.mark.parametrize("stops", [[1], [5], [13, 14], [3, 20, 29]], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"data": {"order": "epochs"}}, {"training": {"schedule": "wsd", "precision": "bfloat16"}}],
+    ids=["windows", "epochs", "bfloat16"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
+    stops: list[int], changes: dict, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(text_file, **changes)
+    assert session.train(recipe, tmp_path / "whole", QUIET)
+    stop = StopAt(monkeypatch, stops)
+    assert not session.train(recipe, tmp_path / "pieces", QUIET)
+    while not session.resume(tmp_path / "pieces", {}, QUIET):
+        pass
+    assert not stop.steps
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    for file in ("model.safetensors", "checkpoints/step-00000030/model.safetensors"):
+        assert same(load_file(whole / file), load_file(pieces / file)), file
+    optimizers = [load_file(run / "checkpoints/step-00000030/optimizer.safetensors") for run in (whole, pieces)]
+    assert same(*optimizers)
+    assert comparable(whole) == comparable(pieces)
+    assert (whole / "samples.txt").read_bytes() == (pieces / "samples.txt").read_bytes()
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (whole, pieces)]
+    for summary in summaries:
+        del summary["training_seconds"], summary["tokens_per_second"]
+    assert summaries[0] == summaries[1]
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(text_file)
+    session.train(recipe, tmp_path / "whole", QUIET)
+    original = Trainer._step
+
+    def step(trainer: Trainer) -> Step:
+        if trainer.progress.step == 18:
+            raise MemoryError  # nothing gets to save anything
+        return original(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(MemoryError):
+            session.train(recipe, tmp_path / "killed", QUIET)
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 18, "tok')  # a line cut short
+    assert session.resume(tmp_path / "killed", {}, QUIET)
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "killed")
+    best = [load_file(tmp_path / run / "model.safetensors") for run in ("whole", "killed")]
+    assert same(*best)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    StopAt(monkeypatch, [17])
+    session.train(recipe_for(text_file), tmp_path / "run", QUIET)
+    newest = tmp_path / "run" / "checkpoints" / "step-00000017" / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    console = Console(record=True, width=200, file=io.StringIO())
+    assert session.resume(tmp_path / "run", {}, console)
+    said = console.export_text()
+    assert "damaged" in said
+    assert "resuming" in said
+    assert "at step 15" in said
+
+
+def test_the_run_folder_has_everything(trained_run: Path) -> None:
+    names = {path.name for path in trained_run.iterdir()}
+    assert names == {
+        *("recipe.toml", "tokenizer.json", "model.safetensors", "checkpoints", "metrics.jsonl"),
+        *("summary.json", "summary.md", "curves.png", "samples.txt"),
+    }
+    rows = read_metrics(trained_run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert {row["step"] for row in rows if row["val_loss"] is not None} == {4, 8, 12}
+    assert set(rows[0]) >= {"step", "tokens", "train_loss", "val_loss", "lr", "grad_norm", "tokens_per_second"}
+    assert rows[-1]["tokens"] == 12 * 4 * 16
+    summary = json.loads((trained_run / "summary.json").read_text())
+    best = min(row["val_loss"] for row in rows if row["val_loss"] is not None)
+    assert summary["loss"] == best
+    assert summary["bigram"]["loss"] > 0
+    assert (trained_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (trained_run / "samples.txt").read_text().count("----- step") == 3
+    assert len(list((trained_run / "checkpoints").iterdir())) == 2
+
+
+def test_the_best_weights_are_those_that_were_scored(trained_run: Path) -> None:
+    run = load(trained_run, device="cpu")
+    _, val_text = run.folder.read_split(run.recipe)
+    ids = np.array(run.tokenizer.encode(val_text))
+    score = evaluate(run.model, Windows(ids, run.block_size), torch.device("cpu"))
+    assert score.loss == pytest.approx(run.summary()["loss"], rel=1e-5)
+
+
+def test_a_runs_recipe_makes_the_same_run_again(trained_run: Path, tmp_path: Path) -> None:
+    session.train(load_recipe(trained_run / "recipe.toml"), tmp_path / "again", QUIET)
+    assert same(load_file(trained_run / "model.safetensors"), load_file(tmp_path / "again" / "model.safetensors"))
+    assert comparable(trained_run) == comparable(tmp_path / "again")
+
+
+def test_patience(text_file: Path, tmp_path: Path) -> None:
+    """A learning rate so high that the model soon gets worse."""
+    changes = {"training": {"max_steps": 500, "eval_every": 2, "patience": 2, "learning_rate": 0.3}}
+    session.train(recipe_for(text_file, **changes), tmp_path / "run", QUIET)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["stop_reason"] == "no better validation loss in 2 evaluations"
+    assert summary["steps"] == summary["best_step"] + 4
+
+
+def test_a_time_limit_ends_with_a_figure(text_file: Path, tmp_path: Path) -> None:
+    changes = {"training": {"max_steps": 10_000, "max_seconds": 1e-9, "eval_every": 5000}}
+    session.train(recipe_for(text_file, **changes), tmp_path / "run", QUIET)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["steps"] == 2  # the first says that the time is used up only after it
+    assert summary["loss"] > 0
+    assert "max_seconds" in summary["stop_reason"]
+
+
+def test_without_a_validation_split_the_training_text_is_scored(text_file: Path, tmp_path: Path) -> None:
+    session.train(recipe_for(text_file, data={"val_fraction": 0.0}), tmp_path / "run", QUIET)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["evaluated_on"] == "training text"
+    assert summary["evaluated_tokens"] == len(TEXT) - 1
+    weights = [
+        load_file(tmp_path / "run" / name)
+        for name in ("model.safetensors", "checkpoints/step-00000030/model.safetensors")
+    ]
+    assert same(*weights)
+
+
+def test_epochs_become_steps() -> None:
+    batches = Batches(IDS[:81], 8, 4, order="epochs")  # 10 windows
+    for epochs, parts, steps in ((1, 1, 2), (2, 1, 5), (4, 2, 5), (0.1, 1, 1)):
+        config = TrainingConfig(epochs=epochs, gradient_accumulation=parts)
+        assert session.total_steps(config, batches) == steps
+    assert session.total_steps(TrainingConfig(epochs=100, max_steps=7), batches) == 7
+
+
+def test_more_steps_may_be_asked_for(trained_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_run, tmp_path / "run")
+    with pytest.raises(UserError, match=r"finished at step 12.*--training.max-steps 24"):
+        session.resume(tmp_path / "run", {}, QUIET)
+    assert session.resume(tmp_path / "run", {"training": {"max_steps": "16"}}, QUIET)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 17))
+    assert load(tmp_path / "run").recipe.training.max_steps == 16
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [("model", "n_layer", 3), ("training", "seed", 5), ("training", "batch_size", 5), ("data", "order", "epochs")],
+)
+def test_what_makes_another_run_cannot_change(section: str, field: str, value: object, trained_run: Path) -> None:
+    before = (trained_run / "recipe.toml").read_bytes()
+    with pytest.raises(UserError, match=f"{section}.{field} cannot change"):
+        session.resume(trained_run, {section: {field: value}}, QUIET)
+    assert (trained_run / "recipe.toml").read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(text_file: Path, tmp_path: Path) -> None:
+    changes = {"training": {"learning_rate": 1e30, "grad_clip": 0.0, "weight_decay": 1e9, "log_every": 1}}
+    with pytest.raises(UserError, match=r"the loss became nan at step \d+: lower --training.learning-rate"):
+        session.train(recipe_for(text_file, **changes), tmp_path / "run", QUIET)
+
+
+def test_events_can_be_told_apart() -> None:
+    kinds = {type(event) for event in make_trainer(validation=True, eval_every=2)}
+    assert kinds == {Step, Evaluation, Checkpoint}
+    assert Score(1.0, 5).perplexity == pytest.approx(math.e)
