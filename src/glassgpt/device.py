@@ -1,4 +1,4 @@
-"""Where the numbers live."""
+"""Where the numbers live, and the random ones among them."""
 
 import torch
 
@@ -22,3 +22,15 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps: torch finds no Apple GPU here: use cpu or auto")
     return device
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Set torch's random state on the CPU and on one device.
+
+    (`torch.manual_seed` asks every kind of device there is, which takes as long as a small layer.)
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that may not be written: the machine's, not ours
+        _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
 
 def run(words: list[str]) -> int:

@@ -1,7 +1,7 @@
 """Any field of a recipe by its dotted name: `--training.max-steps 100`, `--model.bias false`, `--sampling.stop=END`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.errors import UserError, suggest
 
@@ -56,6 +56,11 @@ def _find(name: str) -> tuple[str, str, Any]:
     return section, field, fields[field].annotation
 
 
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The words that a field may be, if it may be only some."""
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
 def print_fields() -> None:
     """Print every field of a recipe with its default and what it means, as the configuration classes say it."""
     from rich.console import Console
@@ -65,7 +70,10 @@ def print_fields() -> None:
     from glassgpt.recipes import Recipe
 
     console = Console()
-    console.print("[bold]Fields of a recipe[/], each to be changed by its dotted name (defaults in brackets):\n")
+    console.print(
+        "[bold]Fields of a recipe[/], each to be changed by its dotted name. In brackets, what holds where a recipe "
+        "does not say; `none` takes a value back.\n"
+    )
     for section, info in Recipe.model_fields.items():
         if section == "description":
             continue
@@ -74,6 +82,9 @@ def print_fields() -> None:
         table.add_column()
         for field, inner in info.annotation.model_fields.items():  # type: ignore[union-attr]
             text = Text(inner.description or "")
+            choices = _choices(inner.annotation)
+            if choices and not all(choice in text.plain for choice in choices):
+                text.append(f" ({', '.join(choices)})")
             default = inner.get_default(call_default_factory=True)
             if default not in (None, []):
                 shown = str(default).lower() if isinstance(default, bool) else str(default)

@@ -110,10 +110,8 @@ class CausalSelfAttention(nn.Module):
 
     def heads(self, x: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, G, T, D), normalised and rotated as they are compared."""
-        B, T, _ = x.shape
-        H, G = self.n_head, self.n_kv_head
-        qkv = self.qkv(x).view(B, T, H + 2 * G, self.head_width).transpose(1, 2)  # (B, H + 2G, T, D)
-        q, k, v = qkv.split((H, G, G), dim=1)
+        parts = self.qkv(x).split([n * self.head_width for n in (self.n_head, self.n_kv_head, self.n_kv_head)], dim=-1)
+        q, k, v = (part.unflatten(-1, (-1, self.head_width)).transpose(1, 2) for part in parts)  # (B, heads, T, D)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:

@@ -117,7 +117,7 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     )
     if sample:
         console.print(Panel(Text(sample.strip("\n")), title="a sample", title_align="left", border_style="dim"))
-    console.print(f"curves: {folder.curves}", highlight=False, soft_wrap=True)
+    console.print(f"curves: {folder.curves}   samples: {folder.samples}", highlight=False, soft_wrap=True)
     console.print("try next:")
     for command in (
         f'glassgpt generate {folder.path} --prompt "{_first_word(sample)}"',

@@ -193,9 +193,15 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             stop_early(trainer),
             terminal,
         )
-        for event in trainer:
-            for listener in listeners:
-                listener(event)
+        try:
+            for event in trainer:
+                for listener in listeners:
+                    listener(event)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{trainer.device} ran out of memory: halve --training.batch-size and double "
+                "--training.gradient-accumulation, which trains the same"
+            ) from None
     if trainer.interrupted:
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
         console.print(f"  glassgpt train --resume {folder.path}", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.data.batches import Windows
-from glassgpt.device import choose_device
+from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
@@ -145,7 +145,7 @@ class Trainer:
     def _step(self) -> Step:
         """One optimizer step over `gradient_accumulation` batches."""
         step, parts = self.progress.step, self.config.gradient_accumulation
-        torch.manual_seed(_step_seed(self.config.seed, step))
+        set_seed(_step_seed(self.config.seed, step), self.device)
         rate = learning_rate(step, self.total_steps, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
