@@ -27,6 +27,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # small tensors, and several workers on few cores
 
 
+@pytest.fixture(autouse=True)
+def _the_same_random_numbers_each_time() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
