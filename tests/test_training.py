@@ -98,7 +98,9 @@ def test_any_module_that_maps_ids_to_logits_can_be_trained() -> None:
         def forward(self, ids: Tensor) -> Tensor:
             return self.table(ids)
 
-    losses = [event.loss.item() for event in make_trainer(Own(), learning_rate=0.1, max_steps=60) if isinstance(event, Step)]
+    losses = [
+        event.loss.item() for event in make_trainer(Own(), learning_rate=0.1, max_steps=60) if isinstance(event, Step)
+    ]
     assert losses[-1] < losses[0] - 0.2
 
 
