@@ -521,3 +521,25 @@ def test_events_can_be_told_apart() -> None:
     kinds = {type(event) for event in make_trainer(validation=True, eval_every=2)}
     assert kinds == {Step, Evaluation, Checkpoint}
     assert Score(1.0, 5).perplexity == pytest.approx(math.e)
+
+
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(text_file)
+    session.train(recipe, tmp_path / "whole", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", lambda trainer: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            session.train(recipe, tmp_path / "killed", QUIET)
+    assert session.resume(tmp_path / "killed", {}, QUIET)
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "killed")
+
+
+def test_a_run_that_ended_without_its_summary_gets_one(trained_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    assert session.resume(tmp_path / "run", {}, QUIET)
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (trained_run, tmp_path / "run")]
+    assert summaries[0]["loss"] == summaries[1]["loss"]
+    assert comparable(trained_run) == comparable(tmp_path / "run")

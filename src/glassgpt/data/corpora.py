@@ -51,8 +51,16 @@ def python_reference() -> str:
     """The Python language reference as prose, from the running interpreter: no download, on every machine.
 
     About 465,000 characters; it differs from one Python version to the next.
+
+    Raises:
+        UserError: this Python was packaged without it.
     """
-    from pydoc_data.topics import topics
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise UserError(
+            f"{PYTHON_REFERENCE}: this Python comes without pydoc_data: name another text with --data"
+        ) from None
 
     return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"
 

@@ -40,7 +40,7 @@ class GPT(nn.Module):
         if config.position == "rotary":
             table = rotary_table(config.block_size, config.head_width, config.rope_base, config.rope_pairing)
             self.register_buffer("rotations", table, persistent=False)
-        initialise(self)
+        initialise(self, config)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """The scores of every next token.

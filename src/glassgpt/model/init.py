@@ -1,15 +1,13 @@
 """All initialisation in one place."""
 
 import math
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-if TYPE_CHECKING:
-    from glassgpt.model.gpt import GPT
+from glassgpt.model.config import ModelConfig
 
 
-def initialise(model: "GPT") -> None:
+def initialise(model: nn.Module, config: ModelConfig) -> None:
     """Give every weight of a new model its first value.
 
     | what | value |
@@ -24,7 +22,6 @@ def initialise(model: "GPT") -> None:
     The scaling by 1/√(2·n_layer) keeps the residual stream's variance the same whatever the depth, since 2·n_layer
     independent terms are added to it (Radford et al., 2019).
     """
-    config = model.config
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=config.init_std)

@@ -33,8 +33,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str], None]) -> None:
     """Let a trainer go on from the newest checkpoint that is whole; `tell` is told of each one that is not.
 
+    Where there is none yet, the trainer stays at its first step, which is the same as going on.
+
     Raises:
-        UserError: there is none, or it was written by a newer glassgpt.
+        UserError: there are some, but none can be read, or it was written by a newer glassgpt.
     """
     checkpoints = list_checkpoints(folder)
     for path in checkpoints:
@@ -44,8 +46,8 @@ def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str],
             raise
         except UserError as error:
             tell(f"{error}: trying the checkpoint before it")
-    what = "none of the checkpoints can be read" if checkpoints else "no checkpoint to go on from"
-    raise UserError(f"{folder.parent}: {what}: begin again with another --out")
+    if checkpoints:
+        raise UserError(f"{folder.parent}: none of the checkpoints can be read: begin again with another --out")
 
 
 class _NewerError(UserError):

@@ -131,12 +131,11 @@ class Samples:
     ):
         self._trainer, self._folder, self._tokenizer = trainer, folder, tokenizer
         self._config, self._block_size = config, block_size
-        self.latest = ""
-        kept = ""
-        if folder.samples.exists():
-            text = folder.samples.read_text(encoding="utf-8")
-            later = [m.start() for m in _SAMPLE_HEAD.finditer(text) if int(m[1]) > trainer.progress.step]
-            kept = text[: later[0]] if later else text
+        text = folder.samples.read_text(encoding="utf-8") if folder.samples.exists() else ""
+        heads = list(_SAMPLE_HEAD.finditer(text))
+        later = [head.start() for head in heads if int(head[1]) > trainer.progress.step]
+        kept = text[: later[0]] if later else text
+        self.latest = _SAMPLE_HEAD.split(kept)[-1].strip("\n")
         write_text(folder.samples, kept)
 
     def __call__(self, event: Event) -> None:

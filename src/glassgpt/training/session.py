@@ -14,6 +14,7 @@ from rich.console import Console
 from glassgpt.data.batches import Batches, Windows, as_token_array
 from glassgpt.data.text import STDIN, absolute_sources, read_text, split_text, text_sha256
 from glassgpt.errors import UserError
+from glassgpt.files import read_json
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
 from glassgpt.recipes import Recipe, merge, save_recipe
@@ -93,7 +94,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     trainer = make_trainer(prepared)
     load_newest_checkpoint(trainer, folder.checkpoints, lambda message: console.print(f"warning: {message}"))
     step = trainer.progress.step
-    if step >= trainer.total_steps:
+    if step >= trainer.total_steps and folder.summary.exists() and _summarised_steps(folder) == step:
         raise UserError(
             f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}"
         )
@@ -118,7 +119,10 @@ def prepare(recipe: Recipe) -> Prepared:
             f"model.vocab_size {wanted} is less than the tokenizer's {tokenizer.vocab_size}: raise it, or leave it out"
         )
     prompt = recipe.sampling.prompt or ("\n" if "\n" in text else text[0])
-    prompt_ids(tokenizer, prompt, recipe.model.block_size)
+    try:
+        prompt_ids(tokenizer, prompt, recipe.model.block_size)
+    except UserError as error:
+        raise UserError(f"sampling.prompt: {error}") from None
     complete = Recipe.model_validate(
         {
             **recipe.model_dump(),
@@ -177,11 +181,11 @@ def total_steps(config: TrainingConfig, batches: Batches) -> int:
 def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Console) -> bool:
     """The loop with all that listens to it, then the summary."""
     recipe = prepared.recipe
-    metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size)
     baseline = bigram_score(prepared.train_ids, prepared.windows(_judged(prepared)), prepared.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
+        metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
         stack.callback(metrics.close)
         terminal = stack.enter_context(Terminal(trainer, console))
         stack.enter_context(_stopping_on_interrupt(trainer, terminal.note))
@@ -202,7 +206,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
                 f"{trainer.device} ran out of memory: halve --training.batch-size and double "
                 "--training.gradient-accumulation, which trains the same"
             ) from None
-    if trainer.interrupted:
+    if trainer.interrupted and trainer.progress.step < trainer.total_steps:
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
         console.print(f"  glassgpt train --resume {folder.path}", highlight=False, soft_wrap=True)
         return False
@@ -224,6 +228,10 @@ def _final_score(trainer: Trainer, prepared: Prepared) -> Score:
     if trainer.validation is not None and trainer.validation.tokens == whole.tokens:
         return Score(trainer.progress.best_loss, whole.tokens)
     return evaluate(trainer.model, whole, trainer.device)
+
+
+def _summarised_steps(folder: RunFolder) -> object:
+    return read_json(folder.summary, "a run's summary").get("steps")
 
 
 def _changed_recipe(old: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
