@@ -31,7 +31,8 @@ def generate(
     r"""Write text with a trained model.
 
     The text, prompt included, goes to standard output as it comes; everything else to standard error.
-    Settings left out are those of the run's recipe.
+    Settings left out are those of the run's recipe. When the model's context is full, it is cropped to its last half,
+    which is read again; so a text may be longer than the context.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The command `glassgpt`: finds the command, turns what a user can cause into one line, and leaves the rest to it.
 
-Nothing heavy is imported here: each command's module is loaded when it is called, and loads torch when it needs it.
+Nothing heavy is imported here: a command loads what it needs, such as torch, when it is called.
 """
 
 import os
@@ -10,22 +10,19 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from glassgpt import __version__
+from glassgpt.cli.evaluate import evaluate
+from glassgpt.cli.generate import generate
+from glassgpt.cli.info import info
 from glassgpt.cli.overrides import print_fields, take_overrides
+from glassgpt.cli.recipes import recipes
+from glassgpt.cli.train import train
 from glassgpt.errors import UserError
 
 INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
-COMMANDS = {
-    "train": "Train a model by a recipe, or go on with a run.",
-    "generate": "Write text with a trained model.",
-    "evaluate": "Measure how well a trained model predicts a text.",
-    "info": "Show the size and the cost of a run's or a recipe's model.",
-    "recipes": "List the recipes that come with glassgpt.",
-}
-
 
 def make_app() -> App:
-    """The command line: a name and a line for each command."""
+    """The command line; what each command says of itself is its function's docstring."""
     app = App(
         name="glassgpt",
         help="A GPT you can see through: train, resume and generate on your own text.",
@@ -33,8 +30,8 @@ def make_app() -> App:
         help_flags=["--help", "-h"],
         result_action="return_value",
     )
-    for name, line in COMMANDS.items():
-        app.command(f"glassgpt.cli.{name}:{name}", name=name, help=line)
+    for command in (train, generate, evaluate, info, recipes):
+        app.command(command)
     return app
 
 
