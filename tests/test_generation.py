@@ -261,6 +261,12 @@ def test_finish_reasons() -> None:
     assert (full.text, full.finish_reason, full.tokens) == ("a🎉\ufffd", "length", 6)  # the last character was cut
 
 
+def test_a_model_with_room_for_more_tokens_never_writes_them() -> None:
+    model = make_gpt(vocab_size=500, init_std=0.02)
+    written = generate_text(model, CHARS, "abc", SamplingConfig(temperature=1.0, max_new_tokens=50), block_size=8)
+    assert written.tokens == 50
+
+
 def test_writing_leaves_the_model_in_the_mode_it_was_in() -> None:
     model = make_gpt(dropout=0.5).train()
     generate_text(model, CHARS, "abc", SamplingConfig(max_new_tokens=3), block_size=8)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glassgpt.errors import UserError
 from glassgpt.generation.config import SamplingConfig
@@ -95,9 +95,12 @@ def stream_text(
     was_training = model.training
     model.eval()
     try:
-        steps = generate_ids(
-            model, ids, make_sampler(config, seed), max_new_tokens=config.max_new_tokens, block_size=block_size
-        )
+        sampler = make_sampler(config, seed)
+
+        def sample(logits: Tensor, ids: Tensor) -> Tensor:
+            return sampler(logits[:, : tokenizer.vocab_size], ids)  # a model may have room for more, to round V up
+
+        steps = generate_ids(model, ids, sample, max_new_tokens=config.max_new_tokens, block_size=block_size)
         for step in steps:
             count += 1
             token = int(step)
