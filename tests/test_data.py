@@ -104,6 +104,7 @@ def test_a_sampled_evaluation_looks_at_about_so_many_tokens(length: int, max_tok
     windows = Windows(IDS[:length], 8, 4, max_tokens=max_tokens)
     targets = torch.cat([t.flatten() for _, t in windows]).tolist()
     assert len(targets) == windows.tokens == len(set(targets))
+    assert windows.predicted().tolist() == targets
     assert len(targets) <= max(8, max_tokens)
 
 

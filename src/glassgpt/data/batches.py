@@ -116,6 +116,10 @@ class Windows:
         """How many tokens are predicted."""
         return int(np.minimum(self.starts + self.block_size, len(self.ids) - 1).sum() - self.starts.sum())
 
+    def predicted(self) -> NDArray[np.integer]:
+        """The tokens that are predicted, in the text's order."""
+        return np.concatenate([self.ids[start + 1 : start + 1 + self.block_size] for start in self.starts])
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and targets, (B, T) each, in the text's order; the short last window comes by itself."""
         full = self.starts[self.starts + self.block_size < len(self.ids)]

@@ -81,7 +81,7 @@ def evaluate_run(run: Run, sources: Sequence[str] | None = None) -> dict[str, An
     batch_size = evaluation_batch(run.block_size, vocab_size)
     windows = Windows(as_token_array(ids, vocab_size), run.block_size, batch_size)
     score = evaluate(run.model, windows, next(run.model.parameters()).device)
-    predicted_bytes = len(run.tokenizer.decode_bytes(ids[1:]))
+    predicted_bytes = len(run.tokenizer.decode_bytes(windows.predicted().tolist()))
     return {
         "loss": score.loss,
         "perplexity": score.perplexity,

@@ -62,7 +62,7 @@ def write_summary(
 
     summary: dict[str, Any] = {
         "description": recipe.description,
-        "evaluated_on": "validation text" if recipe.data.val_fraction else "training text",
+        "evaluated_on": _judged_text(recipe),
         **figures(score),
         "evaluated_tokens": score.tokens,
         "evaluated_bytes": text_bytes,
@@ -89,6 +89,12 @@ def write_summary(
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
     bigram_loss = None if baseline is None else baseline.loss
     draw_curves(rows, folder.curves, title=title, bigram_loss=bigram_loss)
+
+
+def _judged_text(recipe: Recipe) -> str:
+    if not recipe.data.val_fraction:
+        return "training text"
+    return "validation text" if recipe.training.eval_tokens is None else "a sample of the validation text"
 
 
 def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:

@@ -182,7 +182,9 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     """The loop with all that listens to it, then the summary."""
     recipe = prepared.recipe
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size)
-    baseline = bigram_score(prepared.train_ids, prepared.windows(_judged(prepared)), prepared.vocab_size)
+    # What the result is about: the validation text, or the training text where nothing was kept aside.
+    judged = trainer.validation or prepared.windows(prepared.train_ids)
+    baseline = bigram_score(prepared.train_ids, judged, prepared.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
         metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
@@ -211,23 +213,11 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
         console.print(f"  glassgpt train --resume {folder.path}", highlight=False, soft_wrap=True)
         return False
     trainer.model.load_state_dict(load_tensors(folder.weights))
-    score = _final_score(trainer, prepared)
-    report.write_summary(folder, prepared.recipe, prepared.tokenizer, trainer, score, baseline, _judged(prepared)[1:])
+    best = trainer.progress.best_loss
+    score = Score(best, judged.tokens) if trainer.validation else evaluate(trainer.model, judged, trainer.device)
+    report.write_summary(folder, recipe, prepared.tokenizer, trainer, score, baseline, judged.predicted())
     report.print_result(console, folder, samples.latest)
     return True
-
-
-def _judged(prepared: Prepared) -> NDArray[Any]:
-    """The text that the result is about: the validation split, or the training text where nothing was kept aside."""
-    return prepared.val_ids if len(prepared.val_ids) else prepared.train_ids
-
-
-def _final_score(trainer: Trainer, prepared: Prepared) -> Score:
-    """The best weights on the whole text they are judged by."""
-    whole = prepared.windows(_judged(prepared))
-    if trainer.validation is not None and trainer.validation.tokens == whole.tokens:
-        return Score(trainer.progress.best_loss, whole.tokens)
-    return evaluate(trainer.model, whole, trainer.device)
 
 
 def _summarised_steps(folder: RunFolder) -> object:
