@@ -239,13 +239,16 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
         raise UserError(f"{path}: damaged: {error}") from None
 
 
-def save_tensors(tensors: "dict[str, Tensor]", path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors from any device as a safetensors file, whole or not at all."""
+def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
+    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes."""
     from safetensors.torch import save_file
 
     with replacing(path) as temporary:
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(on_cpu, temporary, {"format": "pt", **(metadata or {})})
+        temporary.touch()
+        usual_mode = temporary.stat().st_mode
+        save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
+        temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -95,14 +95,9 @@ def keep_best_weights(trainer: Trainer, folder: RunFolder) -> Listener:
     """Saves model.safetensors at each new best; where nothing is evaluated (yet), at each checkpoint."""
 
     def listen(event: Event) -> None:
-        progress = trainer.progress
-        if isinstance(event, Evaluation) and event.is_best:
-            metadata = {"step": str(event.step), "val_loss": repr(event.score.loss)}
-        elif isinstance(event, Checkpoint) and not progress.best_step:
-            metadata = {"step": str(event.step)}
-        else:
-            return
-        save_tensors(trainer.model.state_dict(), folder.weights, metadata)
+        is_best = isinstance(event, Evaluation) and event.is_best
+        if is_best or (isinstance(event, Checkpoint) and not trainer.progress.best_step):
+            save_tensors(trainer.model.state_dict(), folder.weights)
 
     return listen
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from glassgpt.data.batches import Batches, Windows, as_token_array
 from glassgpt.data.text import STDIN, absolute_sources, read_text, split_text, text_sha256
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
+from glassgpt.files import read_json, remove_leftovers
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
 from glassgpt.recipes import Recipe, merge, save_recipe
@@ -98,6 +98,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
         raise UserError(
             f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}"
         )
+    remove_leftovers(out)
     if recipe != old:
         save_recipe(recipe, folder.recipe)
     console.print(f"resuming {out} at step {step:,}", highlight=False)
