@@ -225,6 +225,42 @@ def test_a_signal_saves_and_the_run_goes_on(name: str, text_file: Path, tmp_path
     assert [row["step"] for row in read_metrics(metrics)] == list(range(1, steps[-1] + 6))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_one_line(trained_run: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "glassgpt", "generate", str(trained_run), "--prompt", "the", "--seed", "1"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == ["glassgpt: input or output: No space left on device"]
+
+
+def test_weights_that_cannot_be_written_are_one_line(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The disk fills up at the third evaluation; what was saved before is whole, and the run can go on."""
+    import safetensors.torch
+
+    original, calls = safetensors.torch.save_file, []
+
+    def save_file(tensors, path, metadata):
+        calls.append(path)
+        if len(calls) > 6:
+            Path(path).write_bytes(b"half of")
+            raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device")
+        original(tensors, path, metadata)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", save_file)
+        assert call("train", "--data", text_file, "--out", run, *SMALL) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "No space left on device" in error
+    assert not list(run.rglob("*.tmp"))
+    assert call("generate", run, "--prompt", "the") == 0
+    assert call("train", "--resume", run) == 0
+
+
 def test_a_dotted_field_reaches_the_recipe_whatever_its_type(text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     fields = ["--model.tie-weights", "false", "--model.qk-norm", "--training.eval-tokens=50", "--sampling.stop=x"]

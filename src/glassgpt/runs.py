@@ -240,14 +240,22 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
 
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
-    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes."""
+    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes.
+
+    Raises:
+        UserError: the disk is full, or may not be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with replacing(path) as temporary:
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         temporary.touch()
         usual_mode = temporary.stat().st_mode
-        save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
+        try:
+            save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
+        except SafetensorError as error:  # its word for what the operating system refuses
+            raise UserError(f"{path}: cannot be written ({error}): what was saved before is as it was") from None
         temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
 
 
