@@ -272,6 +272,89 @@ def test_a_dotted_field_reaches_the_recipe_whatever_its_type(text_file: Path, tm
     assert recipe.sampling.stop == ["x"]
 
 
+def test_words_for_true_and_false_and_values_taken_back() -> None:
+    from glassgpt.cli.overrides import take_overrides
+
+    rest, found = take_overrides(
+        [
+            *("train", "--model.bias", "False", "--model.qk-norm", "--model.qkv-bias", "shakespeare-cpu"),
+            *("--sampling.stop", "a", "--sampling.stop", "none", "--training.max-seconds=none", "--", "--a.b"),
+        ]
+    )
+    assert rest == ["train", "shakespeare-cpu", "--", "--a.b"]
+    assert found == {
+        "model": {"bias": "False", "qk_norm": "true", "qkv_bias": "true"},
+        "sampling": {"stop": []},
+        "training": {"max_seconds": None},
+    }
+
+
+def test_a_prompt_of_dashes_and_dots_is_no_field(trained_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("generate", trained_run, "--prompt", "--- the. cat") == 2
+    assert "character '-'" in capfd.readouterr().err
+
+
+def test_brackets_in_paths_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a [draft].txt").write_text(TEXT, encoding="utf-8")
+    run = tmp_path / "run [b] [/b] 1"
+    assert call("train", "--data", tmp_path / "a [draft].txt", "--out", run, *SMALL) == 0
+    said = capsys.readouterr().out
+    assert "a [draft].txt" in said
+    assert f"evaluate '{run}'" in said  # quoted, so that it can be pasted
+    assert call("info", run) == 0 == call("evaluate", run)
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says(text_file: Path, tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "glassgpt",
+        "train",
+        "--data",
+        str(text_file),
+        "--out",
+        str(tmp_path / "run"),
+        *SMALL,
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait(120) == 0, error
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_unknown_characters_count_as_the_bytes_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "other.txt").write_text("é the cat é", encoding="utf-8")
+    run = tmp_path / "run"
+    assert call("train", "--data", tmp_path / "text.txt", "--out", run, *SMALL, "--tokenizer.unknown") == 0
+    capsys.readouterr()
+    assert call("evaluate", run, "--data", tmp_path / "other.txt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == len("é the cat é".encode()) - 2
+
+
+def test_windows_newlines_and_marks_on_standard_input_are_no_text(trained_run: Path) -> None:
+    done = command("generate", trained_run, "--greedy", "--max-new-tokens", 5, stdin=b"\xef\xbb\xbfthe\r\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"the\n")
+
+
+def test_text_with_odd_newlines_from_standard_input_can_go_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = command("train", "--data", "-", "--out", run, *SMALL, stdin=TEXT.replace("\n", "\r\r\n").encode())
+    assert done.returncode == 0, done.stderr
+    assert call("evaluate", run) == 0
+
+
+def test_a_runs_own_recipe_gives_its_name_on(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("train", trained_run / "recipe.toml") == 0
+    assert (tmp_path / "runs" / trained_run.name / "summary.json").exists()
+
+
 # --- the recipes -------------------------------------------------------------------------------------------------
 
 

@@ -257,6 +257,8 @@ def test_finish_reasons() -> None:
     assert (ended.text, ended.finish_reason, ended.tokens) == ("hi", "stop", 3)
     stopped = generate_text(Writes([*b"oh! no"]), tokenizer, "x", greedy, block_size=8)
     assert (stopped.text, stopped.finish_reason, stopped.tokens) == ("oh", "stop", 3)
+    held = generate_text(Writes([*b"end ST"]), tokenizer, "x", greedy.replace(stop=["STOP"]), block_size=8)
+    assert (held.text, held.finish_reason) == ("end ST", "length")  # it might have become a stop string, and did not
     full = generate_text(Writes([*"a🎉é".encode()]), tokenizer, "x", greedy, block_size=8)
     assert (full.text, full.finish_reason, full.tokens) == ("a🎉\ufffd", "length", 6)  # the last character was cut
 
@@ -271,6 +273,20 @@ def test_writing_leaves_the_model_in_the_mode_it_was_in() -> None:
     model = make_gpt(dropout=0.5).train()
     generate_text(model, CHARS, "abc", SamplingConfig(max_new_tokens=3), block_size=8)
     assert model.training
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-46, 1e-40, 1e-7, 1e-5])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    logits, ids = random_logits()[4:], torch.zeros(2, 1, dtype=torch.int64)
+    cold = sampling.make_sampler(SamplingConfig(temperature=temperature), seed=0, rows=2)
+    assert torch.equal(cold(logits, ids), logits.argmax(-1))
+
+
+def test_a_model_that_diverged_writes_nothing() -> None:
+    model = make_gpt()
+    torch.nn.init.constant_(model.final_norm.weight, math.nan)
+    with pytest.raises(UserError, match="not a number"):
+        generate_text(model, CHARS, "abc", SamplingConfig(), block_size=8)
 
 
 def test_prompts_are_checked() -> None:

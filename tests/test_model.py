@@ -332,8 +332,46 @@ def test_each_place_has_its_own_dropout(place: str) -> None:
         assert torch.equal(none.train()(ids), none(ids))
 
 
-def test_soft_cap_bounds_the_logits() -> None:
-    assert variant("untied softcap")(random_ids(2, 12)).abs().max() < 5.0
+def test_soft_cap_bends_the_logits_smoothly() -> None:
+    capped = variant("untied softcap")
+    plain = GPT(capped.config.replace(logit_softcap=None)).eval()
+    plain.load_state_dict(capped.state_dict())
+    logits = plain(random_ids(2, 12)) * 1.0
+    torch.testing.assert_close(capped(random_ids(2, 12)), 5.0 * (logits / 5.0).tanh())
+
+
+def test_queries_and_keys_are_normalised() -> None:
+    attn = GPT(TINY.replace(qk_norm=True)).blocks[0].attn
+    q, k, v = attn.heads(torch.randn(2, 5, 32) * 100)
+    for x, normalised in ((q, True), (k, True), (v, False)):
+        assert torch.allclose(x.square().mean(-1), torch.ones(2, 4, 5), atol=1e-3) == normalised
+
+
+@pytest.mark.parametrize("norm_position", ["pre", "post"])
+def test_a_block_by_hand(norm_position: str) -> None:
+    block = GPT(TINY.replace(norm_position=norm_position, layer_scale=1.0)).blocks[0]
+    torch.nn.init.uniform_(block.scale_1.weight)
+    torch.nn.init.uniform_(block.scale_2.weight)
+    torch.nn.init.uniform_(block.norm_1.weight)
+    x = torch.randn(2, 5, 32)
+    if norm_position == "pre":
+        middle = x + block.scale_1.weight * block.attn(block.norm_1(x), 0)
+        expected = middle + block.scale_2.weight * block.mlp(block.norm_2(middle))
+    else:
+        middle = block.norm_1(x + block.scale_1.weight * block.attn(x, 0))
+        expected = block.norm_2(middle + block.scale_2.weight * block.mlp(middle))
+    torch.testing.assert_close(block(x, 0), expected)
+
+
+def test_memory_of_the_optimizer_is_what_adamw_keeps() -> None:
+    model = variant("gpt2")
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(random_ids(1, 12)).sum().backward()
+    optimizer.step()
+    kept = sum(v.numel() * 4 for state in optimizer.state.values() for v in state.values() if v.dim())
+    counted = sizes(model.config)
+    assert counted.optimizer_bytes == kept
+    assert counted.weight_bytes == counted.gradient_bytes == 4 * counted.parameters
 
 
 def test_initialisation() -> None:

@@ -26,9 +26,10 @@ from glassgpt.model.gpt import GPT
 from glassgpt.recipes import Recipe, TrainingConfig, load_recipe, merge
 from glassgpt.runs import load, read_metrics
 from glassgpt.training import session
+from glassgpt.training.checkpoints import list_checkpoints, load_newest_checkpoint, save_checkpoint
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
 from glassgpt.training.optimizer import learning_rate, make_optimizer
-from glassgpt.training.trainer import Checkpoint, Evaluation, Step, Trainer
+from glassgpt.training.trainer import Checkpoint, Evaluation, Step, Trainer, total_steps
 from tests.conftest import TEXT
 
 TINY = ModelConfig(vocab_size=20, block_size=8, n_layer=2, n_head=2, n_embd=32)
@@ -142,6 +143,49 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
 def seeded(dropout: float) -> GPT:
     torch.manual_seed(0)
     return GPT(TINY.replace(dropout=dropout))
+
+
+def test_the_seed_decides_dropout_and_first_weights(text_file: Path) -> None:
+    batch = Batches(IDS, 8, 4)(0)
+    losses = {}
+    for seed in (1, 2, 1):
+        trainer = Trainer(seeded(0.5), lambda _: batch, TrainingConfig(max_steps=1, device="cpu", seed=seed))
+        losses.setdefault(seed, set()).add(next(iter(trainer)).loss.item())
+    assert len(losses[1]) == 1
+    assert losses[1] != losses[2]
+    weights = []
+    for seed in (1, 2, 1):
+        prepared = session.prepare(recipe_for(text_file, training={"seed": seed}))
+        weights.append(dict(session.make_trainer(prepared).model.state_dict()))
+    assert same(weights[0], weights[2])
+    assert not same(weights[0], weights[1])
+
+
+def test_tied_weights_of_any_module_are_saved_and_go_on(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(20, 8)
+            self.head = nn.Linear(8, 20, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.head(self.embedding(ids))
+
+    trainer = make_trainer(Tied())
+    weights_after(trainer)
+    save_checkpoint(trainer, tmp_path, keep=1)
+    again = make_trainer(Tied())
+    load_newest_checkpoint(again, tmp_path, pytest.fail)
+    assert same(dict(trainer.model.state_dict()), dict(again.model.state_dict()))
+    assert again.model.head.weight is again.model.embedding.weight
+
+
+def test_epochs_of_any_batches_that_know_their_windows() -> None:
+    config = TrainingConfig(epochs=2, device="cpu", batch_size=4)
+    assert Trainer(seeded(0.0), Batches(IDS[:81], 8, 4, order="epochs"), config).total_steps == 5
+    with pytest.raises(UserError, match="n_windows"):
+        Trainer(seeded(0.0), lambda _: Batches(IDS, 8, 4)(0), config)
 
 
 def test_evaluating_never_disturbs_training() -> None:
@@ -421,6 +465,77 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     assert "at step 15" in said
 
 
+def test_a_checkpoint_is_saved_after_all_that_it_vouches_for(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def save(trainer: Trainer, folder: Path, keep: int) -> Path:
+        run, step = folder.parent, trainer.progress.step
+        rows = read_metrics(run / "metrics.jsonl")
+        logged = [row["step"] for row in rows if row["step"] <= step]
+        assert logged[-1] >= step - step % 2
+        if step % 7 == 0:
+            assert rows[-1]["val_loss"] is not None
+            assert f"step {step} -----" in (run / "samples.txt").read_text()
+            assert (run / "model.safetensors").exists()
+        seen.append(step)
+        return save_checkpoint(trainer, folder, keep)
+
+    monkeypatch.setattr("glassgpt.training.listeners.save_checkpoint", save)
+    session.train(recipe_for(text_file, training={"checkpoint_every": 7}), tmp_path / "run", QUIET)
+    assert seen == [7, 14, 21, 28, 30]
+
+
+def test_keeping_one_checkpoint_never_loses_the_one_just_saved(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(text_file, training={"keep_checkpoints": 2})
+    with monkeypatch.context() as patch:
+        StopAt(patch, [12])
+        session.train(recipe, tmp_path / "run", QUIET)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-00000012", "step-00000010"]
+    (checkpoints / "step-00000012" / "state.json").write_text("{", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        StopAt(patch, [11])
+        session.resume(tmp_path / "run", {"training": {"keep_checkpoints": "1"}}, QUIET)
+    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-00000011"]
+    assert session.resume(tmp_path / "run", {}, QUIET)
+
+
+def test_a_run_without_validation_that_diverges_saves_nothing_broken(text_file: Path, tmp_path: Path) -> None:
+    changes = {
+        "data": {"val_fraction": 0.0},
+        "training": {"learning_rate": 1e30, "grad_clip": 0.0, "log_every": 100, "checkpoint_every": 1},
+    }
+    with pytest.raises(UserError, match=r"the loss became nan|output is not a number"):
+        session.train(recipe_for(text_file, **changes), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    for file in (tmp_path / "run").rglob("model.safetensors"):
+        assert all(weight.isfinite().all() for weight in load_file(file).values())
+
+
+def test_a_moved_text_is_found_from_anywhere(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_run, tmp_path / "run")
+    (tmp_path / "moved.txt").write_text(TEXT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    changes = {"data": {"source": ["moved.txt"]}, "training": {"max_steps": "14"}}
+    session.resume(tmp_path / "run", changes, QUIET)
+    assert load(tmp_path / "run").recipe.data.source == [str((tmp_path / "moved.txt").resolve())]
+
+
+def test_a_run_that_used_up_its_time_goes_on_when_told_to(text_file: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(text_file, training={"max_steps": 6, "max_seconds": 1e-9, "eval_every": 100})
+    steps = []
+    for again in (False, True, True):
+        session.resume(tmp_path / "run", {}, QUIET) if again else session.train(recipe, tmp_path / "run", QUIET)
+        steps.append(json.loads((tmp_path / "run" / "summary.json").read_text())["steps"])
+    assert steps == [2, 4, 6]
+
+
 def test_the_run_folder_has_everything(trained_run: Path) -> None:
     names = {path.name for path in trained_run.iterdir()}
     assert names == {
@@ -489,8 +604,8 @@ def test_epochs_become_steps() -> None:
     batches = Batches(IDS[:81], 8, 4, order="epochs")  # 10 windows
     for epochs, parts, steps in ((1, 1, 2), (2, 1, 5), (4, 2, 5), (0.1, 1, 1)):
         config = TrainingConfig(epochs=epochs, gradient_accumulation=parts)
-        assert session.total_steps(config, batches) == steps
-    assert session.total_steps(TrainingConfig(epochs=100, max_steps=7), batches) == 7
+        assert total_steps(config, batches) == steps
+    assert total_steps(TrainingConfig(epochs=100, max_steps=7), batches) == 7
 
 
 def test_more_steps_may_be_asked_for(trained_run: Path, tmp_path: Path) -> None:

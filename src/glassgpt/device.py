@@ -1,16 +1,34 @@
 """Where the numbers live, and the random ones among them."""
 
-import torch
+import re
+from typing import TYPE_CHECKING
 
 from glassgpt.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def choose_device(name: str = "auto") -> torch.device:
+
+def check_device_name(name: str) -> str:
+    """The name, if a device can have it; whether this machine has one is another question (`choose_device`).
+
+    Raises:
+        UserError: no device is called so.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise UserError(f"unknown device {name!r}: auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+def choose_device(name: str = "auto") -> "torch.device":
     """The device of that name; for "auto" CUDA, else Apple's MPS, else the CPU.
 
     Raises:
-        UserError: this machine has no such device.
+        UserError: there is no such device, or not on this machine.
     """
+    import torch
+
+    check_device_name(name)
     if name == "auto":
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(found)
@@ -24,11 +42,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def set_seed(seed: int, device: torch.device) -> None:
+def set_seed(seed: int, device: "torch.device") -> None:
     """Set torch's random state on the CPU and on one device.
 
     (`torch.manual_seed` asks every kind of device there is, which takes as long as a small layer.)
     """
+    import torch
+
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed_all(seed)

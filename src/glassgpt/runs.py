@@ -87,10 +87,16 @@ class RunFolder:
         Raises:
             UserError: the text is gone or has changed.
         """
-        copy = [str(self.input)] if STDIN in recipe.data.source else recipe.data.source
-        text = read_text(copy)
+        text = self._read_input() if STDIN in recipe.data.source else read_text(recipe.data.source)
         check_text(text, recipe)
         return split_text(text, recipe.data.val_fraction)
+
+    def _read_input(self) -> str:
+        """The copy of what came from standard input, as it was kept."""
+        try:
+            return self.input.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"{self.input}: the text that came from standard input is gone or damaged") from None
 
 
 def check_text(text: str, recipe: Recipe) -> None:
@@ -249,7 +255,13 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
     from safetensors.torch import save_file
 
     with replacing(path) as temporary:
-        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        on_cpu: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, tensor in tensors.items():
+            copy = tensor.detach().cpu().contiguous()
+            # The format refuses two names for one memory (tied weights): the second is written as a copy.
+            on_cpu[name] = copy.clone() if copy.data_ptr() in seen else copy
+            seen.add(copy.data_ptr())
         temporary.touch()
         usual_mode = temporary.stat().st_mode
         try:

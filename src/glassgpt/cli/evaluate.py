@@ -41,9 +41,10 @@ def evaluate(
         print(json.dumps(result))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "value", title=f"{run} on {result['text']}", title_justify="left", show_header=False)
+    table = Table("", "value", title=escape(f"{run} on {result['text']}"), title_justify="left", show_header=False)
     table.columns[1].justify = "right"
     for name, shown in (
         ("loss, nats/token", f"{result['loss']:.4f}"),

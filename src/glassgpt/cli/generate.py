@@ -112,7 +112,7 @@ def generate(
 def _read_stdin() -> str:
     data = sys.stdin.buffer.read()
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")  # as texts are read for training
     except UnicodeDecodeError:
         raise UserError("the prompt on standard input is not UTF-8 text") from None
     if not text:

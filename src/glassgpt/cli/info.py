@@ -45,13 +45,16 @@ def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
     """The shape of a model by any of its names, with its vocabulary filled in."""
     from glassgpt.errors import UserError, suggest
     from glassgpt.model.sizing import GPT2_FAMILY
-    from glassgpt.recipes import load_recipe, recipe_names
+    from glassgpt.recipes import Recipe, load_recipe, merge, recipe_names
     from glassgpt.runs import RunFolder
 
+    other = [f"{section}.{field}" for section, fields in overrides.items() if section != "model" for field in fields]
+    if what in GPT2_FAMILY and other:
+        raise UserError(f"{other[0]}: {what} is a model alone: only fields of model can change")
     if what in GPT2_FAMILY:
         config = GPT2_FAMILY[what].replace(**overrides.get("model", {}))
     elif Path(what).is_dir():
-        config = RunFolder(what).read_recipe().model.replace(**overrides.get("model", {}))
+        config = Recipe.parse(merge(RunFolder(what).read_recipe().model_dump(exclude_none=True), overrides)).model
     elif what in recipe_names() or Path(what).is_file():
         recipe = load_recipe(what, overrides)
         config = recipe.model
@@ -65,9 +68,10 @@ def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
 
 
 def _print_table(console: Any, what: str, config: Any, result: Any) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=what, title_justify="left", title_style="bold", show_header=False)
+    table = Table(title=escape(what), title_justify="left", title_style="bold", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")

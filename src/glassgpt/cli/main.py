@@ -5,6 +5,7 @@ Nothing heavy is imported here: a command loads what it needs, such as torch, wh
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -13,12 +14,11 @@ from glassgpt import __version__
 from glassgpt.cli.evaluate import evaluate
 from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
+from glassgpt.cli.options import INTERRUPTED
 from glassgpt.cli.overrides import print_fields, take_overrides
 from glassgpt.cli.recipes import recipes
 from glassgpt.cli.train import train
 from glassgpt.errors import UserError
-
-INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 
 def make_app() -> App:
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # text of any script must not end a run on a narrow console
             stream.reconfigure(encoding="utf-8", errors="replace")
+    warnings.formatwarning = lambda message, *_args, **_named: f"glassgpt: warning: {message}\n"
     try:
         sys.exit(run(words))
     except UserError as error:
@@ -53,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        _fail("out of memory: a smaller model, batch or block is needed (see glassgpt info)")
     except OSError as error:  # a full disk, a folder that may not be written: the machine's, not ours
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
@@ -74,5 +79,6 @@ def run(words: list[str]) -> int:
 
 
 def _fail(message: str) -> None:
-    print(f"glassgpt: {message}", file=sys.stderr)
+    line = " ".join(message.splitlines())
+    print(f"glassgpt: {line}", file=sys.stderr)
     sys.exit(2)

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
+INTERRUPTED = 130
+"""The exit code that shells expect of a program that Ctrl-C ended."""
+
 Switch = Parameter(negative=())
 """A flag that is there or not; no --no-… twin."""
 

@@ -1,9 +1,12 @@
 """Any field of a recipe by its dotted name: `--training.max-steps 100`, `--model.bias false`, `--sampling.stop=END`."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.errors import UserError, suggest
+
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0", "none")
 
 
 def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
@@ -23,19 +26,21 @@ def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str,
         name, equals, value = word.partition("=")
         if word == "--":
             return [*rest, word, *words], found
-        if not name.startswith("--") or "." not in name:
+        if not re.fullmatch(r"--[a-z]\w*\.[a-z][\w-]*", name):
             rest.append(word)
             continue
         section, field, annotation = _find(name)
         if not equals:
-            if annotation is bool and (not words or words[0] not in ("true", "false")):
+            if bool in (annotation, *get_args(annotation)) and (not words or words[0].lower() not in BOOLEANS):
                 value = "true"
             elif not words or words[0].startswith("--"):
                 raise UserError(f"{name}: a value is missing behind it")
             else:
                 value = words.pop(0)
         fields = found.setdefault(section, {})
-        if annotation == list[str]:
+        if annotation == list[str] and value == "none":
+            fields[field] = []
+        elif annotation == list[str]:
             fields.setdefault(field, []).append(value)
         else:
             fields[field] = None if value == "none" else value

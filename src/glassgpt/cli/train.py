@@ -1,14 +1,15 @@
 """glassgpt train"""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.console import Console
 
-from glassgpt.cli.options import Repeated
+from glassgpt.cli.options import INTERRUPTED, Repeated
 from glassgpt.errors import UserError
-
-INTERRUPTED = 130
 
 
 def train(
@@ -35,15 +36,13 @@ def train(
     resume
         Go on with the run in this folder, where it stopped.
     """
-    from rich.console import Console
-
     changes: dict[str, dict[str, Any]] = overrides or {}
     if data:
         changes.setdefault("data", {})["source"] = data
         if resume is None:  # another text: what the recipe says of its own does not hold
             changes["data"].setdefault("sha256", None)
             changes.setdefault("sampling", {}).setdefault("prompt", None)
-    console = Console()
+    console = _Console()
     if resume is not None:
         if out is not None or recipe != "default":
             raise UserError("--resume goes on with a run as it is: leave out the recipe and --out")
@@ -55,7 +54,18 @@ def train(
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 
-    return 0 if session.train(loaded, out or _free_folder(Path(recipe).stem), console) else INTERRUPTED
+    # A run's own recipe is called recipe.toml: the run has the better name.
+    path = Path(recipe)
+    name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
+    return 0 if session.train(loaded, out or _free_folder(name), console) else INTERRUPTED
+
+
+class _Console(Console):
+    """Goes on in silence when the reader of its output has gone, as `head` does: a run is worth more than its lines."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _free_folder(name: str) -> Path:

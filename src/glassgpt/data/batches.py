@@ -43,9 +43,10 @@ class Batches:
         stride: int | None = None,
     ):
         if len(ids) < block_size + 1:
+            shorter = f", or --model.block-size {len(ids) - 1} or less" if len(ids) > 1 else ""
             raise UserError(
                 f"the training text has {len(ids)} tokens, but one window takes {block_size + 1}: "
-                f"take more text, or --model.block-size {max(1, len(ids) - 1)} or less"
+                f"take more text{shorter}"
             )
         self.ids, self.block_size, self.batch_size = ids, block_size, batch_size
         self.seed, self.order = seed, order

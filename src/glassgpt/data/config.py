@@ -25,6 +25,7 @@ class DataConfig(Config):
     stride: int | None = Field(
         None,
         ge=1,
+        le=2**40,
         description="epochs: tokens from one window's start to the next; left out: the block size (no overlap)",
     )
 
@@ -36,6 +37,6 @@ class DataConfig(Config):
     @field_validator("source")
     @classmethod
     def _not_empty(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("no text to train on: name a corpus, a file or a folder")
+        if not value or "" in value:
+            raise ValueError("an empty name: name a corpus, a file or a folder")
         return value

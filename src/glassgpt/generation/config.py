@@ -1,6 +1,6 @@
 """How the next token is chosen, as typed data."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from glassgpt.config import Config
 
@@ -11,7 +11,7 @@ class SamplingConfig(Config):
     prompt: str | None = Field(
         None, min_length=1, description="the beginning of samples; left out: a newline, or the text's first character"
     )
-    max_new_tokens: int = Field(256, ge=1, description="the most tokens to write")
+    max_new_tokens: int = Field(256, ge=1, le=100_000_000, description="the most tokens to write")
     temperature: float = Field(
         0.8,
         ge=0,
@@ -23,6 +23,11 @@ class SamplingConfig(Config):
     )
     min_p: float = Field(0.0, ge=0, le=1, description="only tokens at least this share as likely as the likeliest")
     repetition_penalty: float = Field(
-        1.0, gt=0, description="above 1: tokens that are already there become less likely"
+        1.0, ge=0.001, description="above 1: tokens that are already there become less likely"
     )
     stop: list[str] = Field([], description="strings that end the text; they are not part of it")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value

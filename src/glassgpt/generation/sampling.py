@@ -16,6 +16,7 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 """Takes logits (B, V) and the ids so far (B, S); returns the next ids (B,)."""
 
 NEVER = float("-inf")
+GREEDY_BELOW = 1e-6  # dividing by a temperature as low as this overflows; the likeliest token has all the probability
 
 
 def penalise_repetition(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
@@ -70,7 +71,7 @@ def make_sampler(config: SamplingConfig, seed: int, rows: int = 1) -> Sampler:
     def sample(logits: Tensor, ids: Tensor) -> Tensor:
         if config.repetition_penalty != 1:
             logits = penalise_repetition(logits, ids, config.repetition_penalty)
-        if config.temperature == 0:
+        if config.temperature < GREEDY_BELOW:
             return logits.argmax(dim=-1)
         logits = logits / config.temperature
         logits = keep_top_k(logits, config.top_k or 0)

@@ -98,6 +98,8 @@ def stream_text(
         sampler = make_sampler(config, seed)
 
         def sample(logits: Tensor, ids: Tensor) -> Tensor:
+            if logits.isnan().any():
+                raise UserError("the model's output is not a number: its weights are damaged, or its training diverged")
             return sampler(logits[:, : tokenizer.vocab_size], ids)  # a model may have room for more, to round V up
 
         steps = generate_ids(model, ids, sample, max_new_tokens=config.max_new_tokens, block_size=block_size)

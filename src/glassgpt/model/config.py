@@ -5,22 +5,25 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from glassgpt.config import Config
+from glassgpt.errors import UserError
 
 
 class ModelConfig(Config):
-    """The shape of a model. The defaults are GPT-2's, in nanoGPT's names."""
+    """The shape of a model. The defaults are nanoGPT's for GPT-2 small: its shape, with the exact GELU."""
 
     kind: Literal["gpt", "bigram"] = Field(
         "gpt", description="gpt, or bigram: the next token from this one alone (uses only the vocabulary)"
     )
-    vocab_size: int | None = Field(None, ge=1, description="entries of the vocabulary; left out: the tokenizer's")
-    block_size: int = Field(1024, ge=1, description="context: the most tokens that are looked at")
-    n_layer: int = Field(12, ge=1, description="blocks")
-    n_head: int = Field(12, ge=1, description="query heads")
+    vocab_size: int | None = Field(
+        None, ge=1, le=2**24, description="entries of the vocabulary; left out: the tokenizer's"
+    )
+    block_size: int = Field(1024, ge=1, le=2**24, description="context: the most tokens that are looked at")
+    n_layer: int = Field(12, ge=1, le=2**12, description="blocks")
+    n_head: int = Field(12, ge=1, le=2**12, description="query heads")
     n_kv_head: int | None = Field(
         None, ge=1, description="key/value heads, shared by groups of query heads; left out: n_head"
     )
-    n_embd: int = Field(768, ge=1, description="width of the residual stream")
+    n_embd: int = Field(768, ge=1, le=2**18, description="width of the residual stream")
     n_inner: int | None = Field(
         None, ge=1, description="width inside the MLP; left out: 4 n_embd, for swiglu 8/3 n_embd (as many parameters)"
     )
@@ -48,7 +51,7 @@ class ModelConfig(Config):
     bias: bool = Field(True, description="biases in linear layers and LayerNorm")
     qkv_bias: bool | None = Field(None, description="bias in the query/key/value projection; left out: as bias")
     layer_scale: float | None = Field(
-        None, description="learned gain on each sublayer's output, beginning here; left out: none"
+        None, gt=-1e6, lt=1e6, description="learned gain on each sublayer's output, beginning here; left out: none"
     )
     tie_weights: bool = Field(True, description="the output layer is the token embedding, transposed")
     logit_softcap: float | None = Field(None, gt=0, description="logits become c·tanh(logits/c); left out: no cap")
@@ -64,14 +67,13 @@ class ModelConfig(Config):
 
     init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
     zero_init: bool = Field(
-        False, description="projections into the residual stream begin at zero, so blocks begin as identity"
+        False, description="projections into the residual stream begin at zero: pre-norm blocks begin as identity"
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.n_embd % self.n_head:
-            divisors = [n for n in range(1, self.n_embd + 1) if self.n_embd % n == 0]
-            nearest = min(divisors, key=lambda n: (abs(n - self.n_head), n))
+            nearest = next(n for n in range(self.n_head, 0, -1) if self.n_embd % n == 0)
             raise ValueError(
                 f"n_head {self.n_head} does not divide n_embd {self.n_embd}: take another, such as n_head {nearest}"
             )
@@ -110,10 +112,10 @@ class ModelConfig(Config):
         """V, once it is known.
 
         Raises:
-            ValueError: the configuration leaves it to a tokenizer that has not been asked yet.
+            UserError: the configuration leaves it to a tokenizer that has not been asked yet.
         """
         if self.vocab_size is None:
-            raise ValueError("vocab_size is not set: give it, or take it from the tokenizer")
+            raise UserError("model.vocab_size is not set: give it, or take it from a tokenizer")
         return self.vocab_size
 
     def dropout_for(self, place: Literal["embd", "attn", "resid"]) -> float:

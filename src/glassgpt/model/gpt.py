@@ -1,5 +1,7 @@
 """The transformer: ids in, logits out."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,7 +65,8 @@ class GPT(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start : start + T]
         elif self.config.position == "sinusoidal":
-            x = x + self.waves[start : start + T]
+            # The waves have size 1; √C brings the embeddings nearer to it, as in the paper they come from.
+            x = x * math.sqrt(self.config.n_embd) + self.waves[start : start + T]
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         rotation = self._rotation(start, T)
         for layer, block in enumerate(self.blocks):

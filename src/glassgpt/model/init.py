@@ -14,7 +14,7 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
     |---|---|
     | embeddings, linear layers, untied output layer | Normal(0, `init_std`), as GPT-2 |
     | projections into the residual stream: `attn.proj`, `mlp.proj` | Normal(0, `init_std` / √(2·`n_layer`)) |
-    | the same with `zero_init` | 0: every block begins as the identity |
+    | the same with `zero_init` | 0: every pre-norm block begins as the identity |
     | biases | 0 |
     | norm gains | 1 |
     | LayerScale gains | `layer_scale` |

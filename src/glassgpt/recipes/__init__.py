@@ -33,10 +33,10 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     path = FOLDER / f"{name}.toml" if str(name) in recipe_names() else Path(name).expanduser()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"no recipe {str(name)!r}: {suggest(str(name), recipe_names())}") from None
-    except (OSError, ValueError) as error:  # a folder, a binary file, TOML's own errors
+    except (OSError, ValueError, RecursionError) as error:  # a folder, a binary file, TOML's own errors
         raise UserError(f"{path}: not readable as a recipe: {error}") from None
     return Recipe.parse(merge(values, overrides or {}), "" if path.parent == FOLDER else str(path))
 

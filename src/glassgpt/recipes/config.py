@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from glassgpt.config import Config
 from glassgpt.data.config import DataConfig
+from glassgpt.device import check_device_name
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.model.config import ModelConfig
 from glassgpt.tokenizers import TokenizerConfig
@@ -14,14 +15,16 @@ from glassgpt.tokenizers import TokenizerConfig
 class TrainingConfig(Config):
     """How a model is trained: how long, with which optimizer, on what, and how often it is looked at."""
 
-    seed: int = Field(0, ge=0, description="decides the first weights, the batches and the dropout")
+    seed: int = Field(0, ge=0, lt=2**63, description="decides the first weights, the batches and the dropout")
     max_steps: int | None = Field(None, ge=1, description="optimizer steps; with epochs too, whichever is less")
     epochs: float | None = Field(None, gt=0, description="times over the training windows")
     max_seconds: float | None = Field(
-        None, gt=0, description="stop early after so many seconds of training; left out: never"
+        None, gt=0, description="stop after so many seconds of training, counted from where it begins or goes on"
     )
-    batch_size: int = Field(32, ge=1, description="windows in a batch")
-    gradient_accumulation: int = Field(1, ge=1, description="batches whose gradients are added up for one step")
+    batch_size: int = Field(32, ge=1, le=2**20, description="windows in a batch")
+    gradient_accumulation: int = Field(
+        1, ge=1, le=2**16, description="batches whose gradients are added up for one step"
+    )
 
     learning_rate: float = Field(1e-3, gt=0, description="the highest learning rate")
     min_learning_rate: float = Field(0.0, ge=0, description="where cosine, linear and wsd end")
@@ -66,10 +69,7 @@ class TrainingConfig(Config):
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
-        kind, _, index = value.partition(":")
-        if kind not in ("auto", "cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
-            raise ValueError(f"unknown device {value!r}: auto, cpu, cuda, cuda:N or mps")
-        return value
+        return check_device_name(value)
 
 
 class Recipe(Config):

@@ -20,7 +20,7 @@ def save_checkpoint(trainer: Trainer, folder: Path, keep: int) -> Path:
         save_tensors(model, temporary / "model.safetensors")
         save_tensors(optimizer, temporary / "optimizer.safetensors")
         write_json(temporary / "state.json", {"version": VERSION, **counters})
-    for old in list_checkpoints(folder)[keep:]:
+    for old in [other for other in list_checkpoints(folder) if other != path][keep - 1 :]:
         shutil.rmtree(old)
     return path
 
@@ -41,11 +41,15 @@ def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str],
     checkpoints = list_checkpoints(folder)
     for path in checkpoints:
         try:
-            return _load(trainer, path)
+            _load(trainer, path)
         except _NewerError:
             raise
         except UserError as error:
             tell(f"{error}: trying the checkpoint before it")
+        else:
+            for damaged in checkpoints[: checkpoints.index(path)]:
+                shutil.rmtree(damaged)  # the run passes there again
+            return
     if checkpoints:
         raise UserError(f"{folder.parent}: none of the checkpoints can be read: begin again with another --out")
 

@@ -13,6 +13,7 @@ from glassgpt.data.batches import Windows, as_token_array
 from glassgpt.data.text import read_text
 from glassgpt.errors import UserError
 from glassgpt.runs import Run
+from glassgpt.tokenizers.utf8 import encode_utf8
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -81,7 +82,9 @@ def evaluate_run(run: Run, sources: Sequence[str] | None = None) -> dict[str, An
     batch_size = evaluation_batch(run.block_size, vocab_size)
     windows = Windows(as_token_array(ids, vocab_size), run.block_size, batch_size)
     score = evaluate(run.model, windows, next(run.model.parameters()).device)
-    predicted_bytes = len(run.tokenizer.decode_bytes(windows.predicted().tolist()))
+    # Of the text itself, less its first token: what <unk> stands for has another length than its name.
+    whole, first = encode_utf8(text), run.tokenizer.decode_bytes(ids[:1])
+    predicted_bytes = len(whole) - len(first if whole.startswith(first) else encode_utf8(text[0]))
     return {
         "loss": score.loss,
         "perplexity": score.perplexity,

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from glassgpt.errors import UserError
 from glassgpt.files import write_text
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.text import generate_text
 from glassgpt.runs import RunFolder, read_metrics, save_tensors
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.training.checkpoints import save_checkpoint
-from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Step, Trainer
+from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Step, Trainer, require_finite
 
 Listener = Callable[[Event], None]
 
@@ -65,11 +64,7 @@ class MetricsFile:
     def _line(self, event: Step) -> dict[str, Any]:
         assert self._rate_from is not None
         loss = event.loss.item()
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss became {loss} at step {event.step}: lower --training.learning-rate or lengthen "
-                "--training.warmup-steps; the last checkpoint is as it was"
-            )
+        require_finite(loss, event.step)
         tokens, seconds = event.tokens - self._rate_from[0], event.seconds - self._rate_from[1]
         if tokens:
             self._rate_from = (event.tokens, event.seconds)
@@ -154,11 +149,12 @@ _SAMPLE_HEAD = re.compile(r"^----- step (\d+) -----$", re.MULTILINE)
 def stop_early(trainer: Trainer) -> Listener:
     """Stops when the patience for a better validation loss, or the time, is used up."""
     patience, max_seconds = trainer.config.patience, trainer.config.max_seconds
+    began = trainer.progress.seconds
 
     def listen(event: Event) -> None:
         if isinstance(event, Evaluation) and patience is not None and event.without_improvement >= patience:
             trainer.stop(f"no better validation loss in {patience} evaluations")
-        if isinstance(event, Step) and max_seconds is not None and event.seconds >= max_seconds:
+        if isinstance(event, Step) and max_seconds is not None and event.seconds - began >= max_seconds:
             trainer.stop(f"training.max_seconds ({max_seconds:g}) used up")
 
     return listen

@@ -3,12 +3,14 @@
 import platform
 import re
 from collections.abc import Sequence
+from shlex import quote
 from statistics import median
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +28,7 @@ from glassgpt.training.trainer import Trainer
 
 def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: RunFolder) -> None:
     """Say what is about to be trained, on what, where."""
-    model, source = recipe.model, ", ".join(recipe.data.source)
+    model, source = recipe.model, escape(", ".join(recipe.data.source))
     shape = (
         f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
     )
@@ -39,7 +41,9 @@ def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: Run
         soft_wrap=True,
     )
     console.print(
-        f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {folder.path}", highlight=False
+        f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {escape(str(folder.path))}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -84,11 +88,11 @@ def write_summary(
             "python": platform.python_version(),
         },
     }
-    write_json(folder.summary, summary)
     write_text(folder.summary_table, _markdown(summary))
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
     bigram_loss = None if baseline is None else baseline.loss
     draw_curves(rows, folder.curves, title=title, bigram_loss=bigram_loss)
+    write_json(folder.summary, summary)  # last: with it, the run is finished
 
 
 def _judged_text(recipe: Recipe) -> str:
@@ -123,11 +127,12 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     )
     if sample:
         console.print(Panel(Text(sample.strip("\n")), title="a sample", title_align="left", border_style="dim"))
-    console.print(f"curves: {folder.curves}   samples: {folder.samples}", highlight=False, soft_wrap=True)
+    console.print(f"curves: {folder.curves}   samples: {folder.samples}", highlight=False, markup=False, soft_wrap=True)
     console.print("try next:")
+    path, word = quote(str(folder.path)), _first_word(sample)
     for command in (
-        f'glassgpt generate {folder.path} --prompt "{_first_word(sample)}"',
-        f"glassgpt evaluate {folder.path}",
+        f"glassgpt generate {path} --prompt {word}" if word else f"glassgpt generate {path}",
+        f"glassgpt evaluate {path}",
         "glassgpt train --data my.txt        # your own text",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from glassgpt.files import read_json, remove_leftovers
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
 from glassgpt.recipes import Recipe, merge, save_recipe
-from glassgpt.recipes.config import TrainingConfig
 from glassgpt.runs import RunFolder, check_text, load_tensors
 from glassgpt.tokenizers import Tokenizer, load_tokenizer, make_tokenizer
 from glassgpt.training import report
@@ -92,7 +92,11 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     train_text, val_text = folder.read_split(recipe)
     prepared = _encode(recipe, tokenizer, train_text, val_text)
     trainer = make_trainer(prepared)
-    load_newest_checkpoint(trainer, folder.checkpoints, lambda message: console.print(f"warning: {message}"))
+    load_newest_checkpoint(
+        trainer,
+        folder.checkpoints,
+        lambda message: console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True),
+    )
     step = trainer.progress.step
     if step >= trainer.total_steps and folder.summary.exists() and _summarised_steps(folder) == step:
         raise UserError(
@@ -101,7 +105,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     remove_leftovers(out)
     if recipe != old:
         save_recipe(recipe, folder.recipe)
-    console.print(f"resuming {out} at step {step:,}", highlight=False)
+    console.print(f"resuming {out} at step {step:,}", highlight=False, markup=False, soft_wrap=True)
     return _run(trainer, prepared, folder, console)
 
 
@@ -169,14 +173,7 @@ def make_trainer(prepared: Prepared) -> Trainer:
     )
     validation = prepared.windows(prepared.val_ids, config.eval_tokens) if len(prepared.val_ids) else None
     torch.manual_seed(config.seed)
-    return Trainer(make_model(recipe.model), batches, config, validation, total_steps(config, batches))
-
-
-def total_steps(config: TrainingConfig, batches: Batches) -> int:
-    """How many steps `max_steps` and `epochs` come to; the less of the two. An epoch is every window once."""
-    windows_a_step = batches.batch_size * config.gradient_accumulation
-    by_epochs = None if config.epochs is None else max(1, round(config.epochs * batches.n_windows / windows_a_step))
-    return min(n for n in (config.max_steps, by_epochs) if n is not None)
+    return Trainer(make_model(recipe.model), batches, config, validation)
 
 
 def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Console) -> bool:
@@ -185,7 +182,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size)
     # What the result is about: the validation text, or the training text where nothing was kept aside.
     judged = trainer.validation or prepared.windows(prepared.train_ids)
-    baseline = bigram_score(prepared.train_ids, judged, prepared.vocab_size)
+    baseline = bigram_score(prepared.train_ids, judged, prepared.tokenizer.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
         metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
@@ -194,8 +191,8 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
         stack.enter_context(_stopping_on_interrupt(trainer, terminal.note))
         listeners = (
             metrics,
+            samples,  # before anything is saved: a model that cannot write has diverged
             keep_best_weights(trainer, folder),
-            samples,
             save_checkpoints(trainer, folder),
             stop_early(trainer),
             terminal,
@@ -204,6 +201,8 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             for event in trainer:
                 for listener in listeners:
                     listener(event)
+        except OSError as error:
+            raise UserError(f"{folder.path}: {error.strerror or error}: what was saved before is as it was") from None
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{trainer.device} ran out of memory: halve --training.batch-size and double "
@@ -211,11 +210,13 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             ) from None
     if trainer.interrupted and trainer.progress.step < trainer.total_steps:
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
-        console.print(f"  glassgpt train --resume {folder.path}", highlight=False, soft_wrap=True)
+        console.print(
+            f"  glassgpt train --resume {quote(str(folder.path))}", highlight=False, markup=False, soft_wrap=True
+        )
         return False
     trainer.model.load_state_dict(load_tensors(folder.weights))
     best = trainer.progress.best_loss
-    score = Score(best, judged.tokens) if trainer.validation else evaluate(trainer.model, judged, trainer.device)
+    score = evaluate(trainer.model, judged, trainer.device) if best is None else Score(best, judged.tokens)
     report.write_summary(folder, recipe, prepared.tokenizer, trainer, score, baseline, judged.predicted())
     report.print_result(console, folder, samples.latest)
     return True
@@ -232,6 +233,9 @@ def _changed_recipe(old: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> 
         UserError: the change would make it another run.
     """
     new = Recipe.parse(merge(old.model_dump(exclude_none=True), overrides))
+    if STDIN in new.data.source and STDIN not in old.data.source:
+        raise UserError("--data=-: a run goes on with the text that it has: leave it out")
+    new = new.replace(data=new.data.replace(source=absolute_sources(new.data.source)).model_dump())
     for section, fields in overrides.items():
         for field in fields:
             fixed = section in ("model", "tokenizer") or f"{section}.{field}" in FIXED_FIELDS
@@ -244,9 +248,15 @@ def _changed_recipe(old: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> 
 def _stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iterator[None]:
     """Ctrl-C, or a request to terminate, ends the loop after the current step; a second one at once."""
 
+    asked = False
+
     def ask_to_stop(signum: int, _frame: object) -> None:
-        if trainer.interrupted:
+        nonlocal asked
+        if asked:
             raise KeyboardInterrupt
+        asked = True
+        if trainer.stop_reason is not None:
+            return  # it is ending anyway
         tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
         trainer.stop(f"interrupted by {signal.Signals(signum).name}", interrupted=True)
 

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from glassgpt.training.trainer import Evaluation, Event, Step, Trainer
 
@@ -25,11 +26,11 @@ class Terminal:
         self._next_reading = 0.0
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
         self._bar = Progress(
-            TextColumn("step [bold]{task.completed:,.0f}[/]/{task.total:,.0f}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            TextColumn("step [bold]{task.completed:,.0f}[/]/{task.total:,.0f}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None),  # takes the room that the others leave
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            TextColumn("left", table_column=Column(no_wrap=True)),
             console=console,
             expand=True,
             transient=True,
@@ -52,18 +53,18 @@ class Terminal:
             if now >= self._next_reading:
                 self._next_reading = now + SECONDS_BETWEEN_READINGS
                 self._read(event)
-            figures = f"loss [cyan]{self._loss:.3f}[/]{self._val}  lr {event.learning_rate:.1e}  {self._speed}"
+            figures = f"loss [cyan]{self._loss:.2f}[/]{self._val} lr {event.learning_rate:.0e} {self._short_speed}"
             self._bar.update(self._task, completed=event.step, description=figures)
             if now >= self._next_line and not self._console.is_terminal:
                 self._print_line(event, "")
         elif isinstance(event, Evaluation) and self._last is not None:
             self._read(self._last)
-            self._val = f"  val [green]{event.score.loss:.3f}[/]"
+            self._val = f" val [green]{event.score.loss:.2f}[/]"
             self._print_line(self._last, f"  val {event.score.loss:.4f}{' best' if event.is_best else '     '}")
 
     def note(self, message: str) -> None:
         """Show a line of text."""
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def _read(self, event: Step) -> None:
         loss = event.loss.item()
@@ -80,6 +81,10 @@ class Terminal:
     @property
     def _speed(self) -> str:
         return "" if self._rate is None else f"{self._rate:,.0f} tokens/s"
+
+    @property
+    def _short_speed(self) -> str:
+        return "" if self._rate is None else f"{self._rate / 1000:.1f}k tok/s"
 
     def _print_line(self, event: Step, val: str) -> None:
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -67,7 +67,7 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    best_loss: float = math.inf
+    best_loss: float | None = None
     best_step: int = 0
     without_improvement: int = 0
 
@@ -85,9 +85,11 @@ class Trainer:
     Args:
         model: moved to the device and trained in place.
         batches: batch k, for k from 0: inputs and targets, (B, T) int64 each. `data.batches.Batches` is one.
-        config: `max_steps`, or `total_steps` here, must be given.
+        config: how; `epochs` takes batches that know how many windows there are, as `Batches` does.
         validation: what evaluations look at; None for no evaluations.
-        total_steps: where the loop ends, if the configuration counts in epochs.
+
+    Raises:
+        UserError: the device is not there, or no number of steps can be told; while iterating, the loss became NaN.
     """
 
     def __init__(
@@ -96,12 +98,8 @@ class Trainer:
         batches: Callable[[int], tuple[Tensor, Tensor]],
         config: TrainingConfig,
         validation: Windows | None = None,
-        total_steps: int | None = None,
     ):
-        total = total_steps if total_steps is not None else config.max_steps
-        if total is None:
-            raise UserError("Trainer: give max_steps in the configuration, or total_steps")
-        self.total_steps = total
+        self.total_steps = total_steps(config, batches)
         self.device = choose_device(config.device)
         self.dtype = choose_precision(self.device, config.precision)
         self.model = model.to(self.device)
@@ -120,7 +118,7 @@ class Trainer:
         self.model.train()
         while self.progress.step < self.total_steps and self.stop_reason is None:
             began = time.perf_counter()
-            yield self._step()
+            yield (last := self._step())
             # The listeners of a step count as training: on a GPU, they wait for the work that it left behind.
             self.progress.seconds += time.perf_counter() - began
             step = self.progress.step
@@ -128,12 +126,12 @@ class Trainer:
                 yield self._evaluate(self.validation)
             if step % checkpoint_every == 0:
                 saved_at = step
-                yield Checkpoint(step)
+                yield self._checkpoint(last)
         step = self.progress.step
         if self.validation is not None and self.stop_reason and not self.interrupted and step % self.config.eval_every:
             yield self._evaluate(self.validation)  # a run that was stopped early ends with a figure too
         if saved_at != step:
-            yield Checkpoint(step)
+            yield self._checkpoint(last)
 
     def stop(self, reason: str, *, interrupted: bool = False) -> None:
         """End the loop after the current step, with a last evaluation and checkpoint.
@@ -180,12 +178,17 @@ class Trainer:
 
     def _evaluate(self, validation: Windows) -> Evaluation:
         score, progress = evaluate(self.model, validation, self.device), self.progress
-        is_best = score.loss < progress.best_loss
+        require_finite(score.loss, progress.step)
+        is_best = progress.best_loss is None or score.loss < progress.best_loss
         if is_best:
             progress.best_loss, progress.best_step, progress.without_improvement = score.loss, progress.step, 0
         else:
             progress.without_improvement += 1
         return Evaluation(progress.step, progress.tokens, score, is_best, progress.without_improvement)
+
+    def _checkpoint(self, last: Step) -> Checkpoint:
+        require_finite(last.loss.item(), last.step)  # nothing that is broken takes the place of what is whole
+        return Checkpoint(last.step)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
         """All that going on takes: weights by name, optimizer tensors by name, and counters as JSON data."""
@@ -221,6 +224,36 @@ class Trainer:
         )
         self._scaler.load_state_dict(counters["scaler"])
         self.progress = Progress(**counters["progress"])
+
+
+def total_steps(config: TrainingConfig, batches: object) -> int:
+    """How many steps `max_steps` and `epochs` come to; the less of the two. An epoch is every window once.
+
+    Raises:
+        UserError: there are only epochs, and the batches do not say how many windows they are made from.
+    """
+    if config.epochs is None:
+        assert config.max_steps is not None  # the configuration has made sure of it
+        return config.max_steps
+    windows: int | None = getattr(batches, "n_windows", None)
+    if windows is None:
+        raise UserError("training.epochs: these batches have no n_windows to count epochs by: give max_steps")
+    windows_a_step = getattr(batches, "batch_size", config.batch_size) * config.gradient_accumulation
+    by_epochs = max(1, round(config.epochs * windows / windows_a_step))
+    return by_epochs if config.max_steps is None else min(by_epochs, config.max_steps)
+
+
+def require_finite(loss: float, step: int) -> None:
+    """Stop a run that has diverged.
+
+    Raises:
+        UserError: the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss became {loss} at step {step}: lower --training.learning-rate or lengthen "
+            "--training.warmup-steps; what was saved before is as it was"
+        )
 
 
 def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:
