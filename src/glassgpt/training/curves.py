@@ -32,10 +32,8 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str, bigra
     losses.plot(steps, smooth(train), color=BLUE, linewidth=1.8, label="training (smoothed)")
     evaluated = [(row["step"], row["val_loss"]) for row in rows if row["val_loss"] is not None]
     if evaluated:
-        best = min(evaluated, key=lambda point: point[1])
-        losses.plot(*zip(*evaluated, strict=True), color=ORANGE, marker="o", markersize=4, label="validation")
-        side = "right" if best[0] > steps[-1] / 2 else "left"  # towards the middle, where there is room
-        losses.annotate(f"best {best[1]:.3f}", best, (0, 10), textcoords="offset points", ha=side, color=ORANGE)
+        label = f"validation (best {min(loss for _, loss in evaluated):.3f})"
+        losses.plot(*zip(*evaluated, strict=True), color=ORANGE, marker="o", markersize=4, label=label)
     if bigram_loss is not None:
         losses.axhline(
             bigram_loss, color=GREY, linestyle="--", linewidth=1.2, label=f"bigram baseline {bigram_loss:.3f}"
@@ -56,8 +54,9 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str, bigra
         figure.savefig(temporary, format="png", dpi=130)
 
 
-def smooth(values: Sequence[float], memory: float = 0.9) -> list[float]:
-    """Running mean with exponential forgetting, corrected for its beginning (as Adam does)."""
+def smooth(values: Sequence[float]) -> list[float]:
+    """Running mean with exponential forgetting over about a twentieth of the values, corrected for its beginning."""
+    memory = 1 - 1 / max(2.0, len(values) / 20)
     smoothed, mean, weight = [], 0.0, 0.0
     for value in values:
         mean, weight = memory * mean + (1 - memory) * value, memory * weight + 1 - memory
