@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from glassgpt.cli.main import main
 from glassgpt.data.corpora import CORPORA
+
+hypothesis.settings.register_profile("glassgpt", deadline=None)  # nothing is asserted on time
+hypothesis.settings.load_profile("glassgpt")
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 60  # learned in a few steps
 
