@@ -206,7 +206,8 @@ def test_counted_flops_are_those_that_torch_counts(name: str) -> None:
 
 def test_logits_equal_those_of_transformers_gpt2() -> None:
     """An independent GPT-2 with random weights, its weights copied into ours, gives the same logits."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=17, n_positions=12, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
@@ -240,7 +241,8 @@ def test_logits_equal_those_of_transformers_gpt2() -> None:
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_logits_equal_those_of_transformers_llama(kv_heads: int) -> None:
     """The other family: rotary by halves, RMSNorm, SwiGLU, grouped heads, untied output."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=17,

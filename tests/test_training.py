@@ -441,12 +441,16 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
             session.train(recipe, tmp_path / "killed", QUIET)
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 18, "tok')  # a line cut short
+    with (tmp_path / "killed" / "samples.txt").open("ab") as samples:
+        samples.write("----- step 18 -----\né".encode()[:-1])  # a character cut in two
     (tmp_path / "killed" / ".model.safetensors.7.tmp").touch()
     (tmp_path / "killed" / "checkpoints" / ".step-00000018.7.tmp").mkdir()
     assert session.resume(tmp_path / "killed", {}, QUIET)
     assert comparable(tmp_path / "whole") == comparable(tmp_path / "killed")
     best = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "killed")]
     assert best[0] == best[1]
+    written = [(tmp_path / run / "samples.txt").read_bytes() for run in ("whole", "killed")]
+    assert written[0] == written[1]
     assert not list((tmp_path / "killed").rglob("*.tmp"))
 
 

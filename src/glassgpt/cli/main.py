@@ -4,6 +4,7 @@ Nothing heavy is imported here: a command loads what it needs, such as torch, wh
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
             raise
         _fail("out of memory: a smaller model, batch or block is needed (see glassgpt info)")
     except OSError as error:  # a full disk, a folder that may not be written: the machine's, not ours

@@ -25,6 +25,14 @@ def causal_mask(queries: int, keys: int, device: torch.device | None = None) -> 
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
+def _allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:
+    """The caller's mask and the causal one together; None if every query may look everywhere."""
+    if not causal:
+        return mask
+    ahead_forbidden = causal_mask(q.shape[-2], k.shape[-2], q.device)
+    return ahead_forbidden if mask is None else ahead_forbidden & mask
+
+
 def attention_weights(q: Tensor, k: Tensor, *, mask: Tensor | None = None, causal: bool = True) -> Tensor:
     """How much each query takes from each key: softmax(q kᵀ / √D) over the keys it may see (Vaswani et al., 2017).
 
@@ -37,12 +45,9 @@ def attention_weights(q: Tensor, k: Tensor, *, mask: Tensor | None = None, causa
     Returns:
         Weights (B, H, T, S). A row sums to 1, or is all zero where the query may see nothing.
     """
-    queries, keys = q.shape[-2], k.shape[-2]
     k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, S, D)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
-    allowed = causal_mask(queries, keys, q.device) if causal else None
-    if mask is not None:
-        allowed = mask if allowed is None else allowed & mask
+    allowed = _allowed(q, k, mask, causal)
     if allowed is None:
         return scores.softmax(dim=-1)
     # The lowest finite number, not -inf: a row with nothing to see must come out as zeros, and its gradient too.
@@ -73,9 +78,7 @@ def fused_attention(
     if mask is None and (not causal or queries in (keys, 1)):  # no mask to build
         is_causal = causal and queries == keys
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=is_causal, enable_gqa=grouped)
-    allowed = causal_mask(queries, keys, q.device) if causal else None
-    if mask is not None:
-        allowed = mask if allowed is None else allowed & mask
+    allowed = _allowed(q, k, mask, causal)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout, enable_gqa=grouped)
 
 

@@ -121,7 +121,7 @@ class Samples:
     ):
         self._trainer, self._folder, self._tokenizer = trainer, folder, tokenizer
         self._config, self._block_size = config, block_size
-        text = folder.samples.read_text(encoding="utf-8") if folder.samples.exists() else ""
+        text = folder.samples.read_text(encoding="utf-8", errors="replace") if folder.samples.exists() else ""
         heads = list(_SAMPLE_HEAD.finditer(text))
         later = [head.start() for head in heads if int(head[1]) > trainer.progress.step]
         kept = text[: later[0]] if later else text

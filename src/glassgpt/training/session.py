@@ -247,7 +247,6 @@ def _changed_recipe(old: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> 
 @contextmanager
 def _stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iterator[None]:
     """Ctrl-C, or a request to terminate, ends the loop after the current step; a second one at once."""
-
     asked = False
 
     def ask_to_stop(signum: int, _frame: object) -> None:
