@@ -102,16 +102,22 @@ def test_gradients_of_manual_and_fused_are_equal_and_finite(mask: str) -> None:
         torch.testing.assert_close(by_hand, fused, atol=1e-5, rtol=1e-5)
 
 
-def test_attention_against_loops() -> None:
+@pytest.mark.parametrize("attend", [manual_attention, fused_attention])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_against_loops(attend, causal: bool, mask: str) -> None:
     """Every number by hand, from the definition, for three queries that follow two cached keys."""
     q, k, v = qkv(4, 2, 3, 5)
+    allowed = make_mask(mask, 3, 5)
+    may_look = torch.ones(2, 1, 3, 5, dtype=torch.bool) if allowed is None else allowed.expand(2, 1, 3, 5)
     expected = torch.zeros(2, 4, 3, 8)
     for b, h, t in itertools.product(range(2), range(4), range(3)):
-        g, seen = h // 2, range(5 - 3 + t + 1)
+        g, last = h // 2, 5 - 3 + t if causal else 4
+        seen = [s for s in range(last + 1) if may_look[b, 0, t, s]]
         scores = [math.exp(float(q[b, h, t] @ k[b, g, s]) / math.sqrt(8)) for s in seen]
         for s, score in zip(seen, scores, strict=True):
             expected[b, h, t] += score / sum(scores) * v[b, g, s]
-    torch.testing.assert_close(manual_attention(q, k, v), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attend(q, k, v, mask=allowed, causal=causal), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_weights_sum_to_one_and_never_look_ahead() -> None:
