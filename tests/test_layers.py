@@ -13,7 +13,7 @@ PACKAGE = Path(glassgpt.__file__).parent
 # From the ground up: a room may import from rows above it here, and from its own.
 LADDER: list[set[str]] = [
     {"errors"},
-    {"files", "config", "device"},
+    {"files", "config", "device", "parallel"},
     {"tokenizers", "model"},
     {"data", "generation"},
     {"recipes"},

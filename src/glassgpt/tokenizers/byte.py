@@ -2,10 +2,8 @@
 
 from typing import Any, ClassVar, Self
 
-from glassgpt.tokenizers.base import Tokenizer
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
-
-END_OF_TEXT = "<|endoftext|>"
 
 
 class ByteTokenizer(Tokenizer):

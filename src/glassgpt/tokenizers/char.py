@@ -60,6 +60,10 @@ class CharTokenizer(Tokenizer):
                 f"{len(self.characters)} characters this tokenizer knows: remove it, or train with --tokenizer.unknown"
             ) from None
 
+    def unknown_bits(self, text: str) -> float:
+        """8 bits for each byte of each unknown character; UTF-8 says itself where it ends."""
+        return float(sum(8 * len(encode_utf8(character)) for character in text if character not in self._ids))
+
     def token_bytes(self, token: int) -> bytes:
         """The character in UTF-8."""
         return self._bytes[token]

@@ -1,0 +1,99 @@
+"""From a configuration, and a text where it takes one, to a tokenizer."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from glassgpt.errors import UserError, suggest
+from glassgpt.tokenizers.base import Tokenizer, read_tokenizer_file
+from glassgpt.tokenizers.bpe import BPETokenizer
+from glassgpt.tokenizers.bpe_training import count, learn_tokens
+from glassgpt.tokenizers.byte import ByteTokenizer
+from glassgpt.tokenizers.char import CharTokenizer
+from glassgpt.tokenizers.config import TokenizerConfig
+from glassgpt.tokenizers.gpt2 import gpt2_tokenizer
+from glassgpt.tokenizers.pieces import Pieces
+from glassgpt.tokenizers.word import WordTokenizer, cut_words, word_boundary
+
+KINDS: dict[str, type[Tokenizer]] = {
+    cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, WordTokenizer, BPETokenizer)
+}
+DEFAULT_BPE_SIZE = 4096
+Progress = Callable[[str, int], None]
+"""Called with what has been done more of, "characters" or "tokens", and how many more."""
+
+
+def make_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str] = (), *, workers: int = 1, progress: Progress | None = None
+) -> Tokenizer:
+    """The tokenizer that a recipe asks for.
+
+    Args:
+        config: which.
+        texts: what it learns from, if it `learns`; cut where `safe_cut` allows it.
+        workers: processes to count in.
+        progress: see `Progress`.
+
+    Raises:
+        UserError: there is nothing in the texts to learn, a file cannot be read, or GPT-2's vocabulary cannot be had.
+    """
+    tell = progress or (lambda *_: None)
+    if config.file is not None:
+        return load_tokenizer(config.file)
+    if config.kind == "byte":
+        return ByteTokenizer()
+    if config.kind == "gpt2":
+        return gpt2_tokenizer()
+    if config.kind == "char":
+        characters: set[str] = set()
+        for text in texts:
+            characters.update(text)
+            tell("characters", len(text))
+        return CharTokenizer(characters, unknown=config.unknown)
+    if config.kind == "word":
+        words = count(texts, cut_words, workers=workers, progress=progress)
+        return WordTokenizer.from_counts(words, vocab_size=config.vocab_size, min_count=config.min_count)
+    counts = count(texts, Pieces(config.pattern).cut, workers=workers, progress=progress)
+    n_tokens = (config.vocab_size or DEFAULT_BPE_SIZE) - 1  # less <|endoftext|>
+    return BPETokenizer(learn_tokens(counts, n_tokens, progress), config.pattern)
+
+
+def learns(config: TokenizerConfig) -> bool:
+    """Whether the tokenizer is made from a text."""
+    return config.file is None and config.kind not in ("byte", "gpt2")
+
+
+def safe_cut(config: TokenizerConfig) -> Callable[[str], int]:
+    """Where the texts for `make_tokenizer` may be cut: `Tokenizer.safe_cut` before there is a tokenizer."""
+    if config.kind == "bpe":
+        return Pieces(config.pattern).safe_cut
+    return word_boundary if config.kind == "word" else len
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """Read a tokenizer file of any kind.
+
+    Raises:
+        UserError: the file is missing, damaged, of an unknown kind, or from a newer glassgpt.
+    """
+    path = Path(path)
+    data = read_tokenizer_file(path)
+    kind = str(data.pop("kind", None))
+    if kind not in KINDS:
+        raise UserError(f"{path}: unknown kind of tokenizer {kind!r}, {suggest(kind, KINDS)}")
+    try:
+        return KINDS[kind].from_state(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged {kind} tokenizer: {error}") from None
+
+
+def named_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer by name, `byte` or `gpt2`, or from a file.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name in ("byte", "gpt2"):
+        return make_tokenizer(TokenizerConfig.parse({"kind": name}))
+    if not Path(name).exists():
+        raise UserError(f"no tokenizer {name!r}: a file made by `glassgpt tokenizer train`, byte or gpt2")
+    return load_tokenizer(name)
