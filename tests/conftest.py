@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from glassgpt.data.corpora import CORPORA
 
 hypothesis.settings.register_profile("glassgpt", deadline=None)  # nothing is asserted on time
 hypothesis.settings.load_profile("glassgpt")
+# What tests prepare is theirs: a cache for each test process, and for the commands that it starts.
+_CACHE = tempfile.TemporaryDirectory(prefix="glassgpt-tests-")
+os.environ["GLASSGPT_CACHE"] = _CACHE.name
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 60  # learned in a few steps
 

@@ -11,7 +11,7 @@ from typing import Any
 from glassgpt.errors import UserError
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in this folder outlive a power cut. Windows cannot open folders, and needs no such call."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         sync_file(temporary)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,11 +53,11 @@ def creating_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.iterdir():
             sync_file(file)
-        _sync_folder(temporary)
+        sync_folder(temporary)
         if path.exists():  # a folder cannot be renamed onto a full one
             shutil.rmtree(path)
         temporary.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -16,6 +16,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _IN_FLIGHT = 2  # items a worker: one under way, one waiting
 
+
+class WorkerKilledError(UserError):
+    """A process that worked for this one was killed."""
+
+
 _function: Callable[[Any], Any]  # in a worker: what it was started for
 
 
@@ -31,7 +36,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     this process. The function goes to each worker once, so it may carry a lot.
 
     Raises:
-        UserError: a worker was killed, as the operating system does when memory runs out.
+        WorkerKilledError: a worker was killed, as the operating system does when memory runs out.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -47,7 +52,9 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError("a worker process was killed, perhaps for memory: try again with fewer --workers") from None
+        raise WorkerKilledError(
+            "a worker process was killed, perhaps for memory: try again with fewer workers"
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -1,15 +1,17 @@
 """The run folder: what training writes, and the one door through which everything else gets a trained model."""
 
 import json
+import shutil
 import tomllib
 from collections.abc import Generator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.data.text import STDIN, read_text, split_text, text_sha256
+from glassgpt.data.opening import open_tokens
+from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, replacing, write_text
+from glassgpt.files import read_json, replacing
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
@@ -49,8 +51,13 @@ class RunFolder:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
 
-    def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin_text: str | None = None) -> None:
+    def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
         """Make the folder with what a run begins with. The recipe comes last: with it, it is a run folder.
+
+        Args:
+            recipe: complete.
+            tokenizer: the model's.
+            stdin: a file with what came from standard input, to be kept, as that cannot be read twice.
 
         Raises:
             UserError: the folder cannot be made, or holds something.
@@ -58,8 +65,9 @@ class RunFolder:
         self.check_free()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            if stdin_text is not None:
-                write_text(self.input, stdin_text)
+            if stdin is not None:
+                with replacing(self.input) as temporary:
+                    shutil.copyfile(stdin, temporary)
             tokenizer.save(self.tokenizer)
             save_recipe(recipe, self.recipe)
         except OSError as error:
@@ -81,36 +89,30 @@ class RunFolder:
             raise UserError(f"{self.recipe}: damaged: {error}") from None
         return Recipe.parse(values, str(self.recipe))
 
-    def read_split(self, recipe: Recipe) -> tuple[str, str]:
-        """The training and the validation text of a run, made sure to be the same as when it began.
+    def read_tokenizer(self, recipe: Recipe) -> Tokenizer:
+        """The run's tokenizer, made sure to be the one that it began with.
+
+        Raises:
+            UserError: its file is missing, damaged, or another one.
+        """
+        tokenizer = load_tokenizer(self.tokenizer)
+        wanted = recipe.tokenizer.fingerprint
+        if wanted is not None and tokenizer.fingerprint != wanted:
+            raise UserError(
+                f"{self.tokenizer}: not the tokenizer of this run (fingerprint {tokenizer.fingerprint}, in its recipe "
+                f"{wanted}): bring back the old file"
+            )
+        return tokenizer
+
+    def open_tokens(self, recipe: Recipe, tokenizer: Tokenizer) -> TokenFolder:
+        """The text of a run in tokens, made sure to be the same as when it began.
 
         Raises:
             UserError: the text is gone or has changed.
         """
-        text = self._read_input() if STDIN in recipe.data.source else read_text(recipe.data.source)
-        check_text(text, recipe)
-        return split_text(text, recipe.data.val_fraction)
-
-    def _read_input(self) -> str:
-        """The copy of what came from standard input, as it was kept."""
-        try:
-            return self.input.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise UserError(f"{self.input}: the text that came from standard input is gone or damaged") from None
-
-
-def check_text(text: str, recipe: Recipe) -> None:
-    """Make sure that a text is the one that the recipe names, if it names one by hash.
-
-    Raises:
-        UserError: it is another.
-    """
-    wanted = recipe.data.sha256
-    if wanted is not None and text_sha256(text) != wanted:
-        raise UserError(
-            f"the text ({', '.join(recipe.data.source)}) is not the one that the recipe was made with "
-            "(its SHA-256 differs): bring back the old text, or begin a new run with it as --data"
-        )
+        if "-" in recipe.data.source and not self.input.is_file():
+            raise UserError(f"{self.input}: the text that came from standard input is gone")
+        return open_tokens(recipe.data, tokenizer, stdin=self.input)
 
 
 class Run:
@@ -125,7 +127,7 @@ class Run:
     def __init__(self, path: Path | str, device: str = "auto"):
         self.folder = RunFolder(path)
         self.recipe = self.folder.read_recipe()
-        self.tokenizer = load_tokenizer(self.folder.tokenizer)
+        self.tokenizer = self.folder.read_tokenizer(self.recipe)
         self._device = device
         vocab_size = self.recipe.model.vocab_size
         if vocab_size is None or vocab_size < self.tokenizer.vocab_size:

@@ -25,7 +25,8 @@ def evaluate(
     run
         A run folder.
     data
-        Another text, whole: a corpus by name, a file, a folder, or -. Left out: the run's own validation split.
+        Another text, whole: a corpus by name, files, a folder, -, or a prepared folder (of which the validation split).
+        Left out: the run's own validation split.
     device
         auto, cpu, cuda, cuda:N or mps.
     json_
@@ -34,9 +35,11 @@ def evaluate(
     from glassgpt.runs import load
 
     loaded = load(run, device)
+    from glassgpt.data.opening import standard_input
     from glassgpt.training.evaluation import evaluate_run
 
-    result = evaluate_run(loaded, data)
+    with standard_input(data or []) as stdin:
+        result = evaluate_run(loaded, data, stdin=stdin)
     if json_:
         print(json.dumps(result))
         return

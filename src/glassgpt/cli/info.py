@@ -61,7 +61,7 @@ def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
         if config.vocab_size is None:
             from glassgpt.data.vocabulary import vocabulary_size
 
-            config = config.replace(vocab_size=vocabulary_size(recipe.tokenizer, recipe.data.source))
+            config = config.replace(vocab_size=vocabulary_size(recipe.tokenizer, recipe.data))
     else:
         raise UserError(f"no run folder, recipe or model {what!r}: {suggest(what, [*recipe_names(), *GPT2_FAMILY])}")
     return config

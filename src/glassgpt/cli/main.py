@@ -17,7 +17,9 @@ from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
 from glassgpt.cli.options import INTERRUPTED
 from glassgpt.cli.overrides import print_fields, take_overrides
+from glassgpt.cli.prepare import prepare
 from glassgpt.cli.recipes import recipes
+from glassgpt.cli.tokenizer import tokenizer
 from glassgpt.cli.train import train
 from glassgpt.errors import UserError
 
@@ -31,8 +33,9 @@ def make_app() -> App:
         help_flags=["--help", "-h"],
         result_action="return_value",
     )
-    for command in (train, generate, evaluate, info, recipes):
+    for command in (train, generate, evaluate, prepare, info, recipes):
         app.command(command)
+    app.command(tokenizer)
     return app
 
 

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glassgpt.data.tokens import token_type
 from glassgpt.errors import UserError
 
 
 def as_token_array(ids: Sequence[int], vocab_size: int) -> NDArray[np.integer]:
     """Ids in the smallest unsigned integers that hold the vocabulary."""
-    return np.asarray(ids, dtype=np.min_scalar_type(vocab_size - 1))
+    return np.asarray(ids, dtype=token_type(vocab_size))
 
 
 class Batches:
@@ -27,9 +28,14 @@ class Batches:
         order: "windows": each place is drawn at random; "epochs": every window once in a random order, then again in
             another. A batch may reach from one epoch into the next, so all are full.
         stride: epochs: tokens from one window's start to the next; the block size if left out.
+        documents: where documents begin; no window reaches from one into the next then, and documents shorter than a
+            window are left out. None: the text is taken as one.
+
+    Attributes:
+        n_windows: how many different windows there are.
 
     Raises:
-        UserError: the text is shorter than one window.
+        UserError: the text, or every document, is shorter than one window.
     """
 
     def __init__(
@@ -41,17 +47,22 @@ class Batches:
         seed: int = 0,
         order: Literal["windows", "epochs"] = "windows",
         stride: int | None = None,
+        documents: NDArray[np.integer] | None = None,
     ):
-        if len(ids) < block_size + 1:
-            shorter = f", or --model.block-size {len(ids) - 1} or less" if len(ids) > 1 else ""
-            raise UserError(
-                f"the training text has {len(ids)} tokens, but one window takes {block_size + 1}: "
-                f"take more text{shorter}"
-            )
         self.ids, self.block_size, self.batch_size = ids, block_size, batch_size
         self.seed, self.order = seed, order
         self.stride = (stride or block_size) if order == "epochs" else 1
-        self.n_windows = (len(ids) - block_size - 1) // self.stride + 1
+        self._begins, lengths = _extents(ids, documents)
+        longest = int(lengths.max(initial=0))
+        if longest < block_size + 1:
+            shorter = f", or --model.block-size {longest - 1} or less" if longest > 1 else ""
+            what = "training text has" if documents is None else "longest document of the training text has"
+            raise UserError(
+                f"the {what} {longest} tokens, but one window takes {block_size + 1}: take more text{shorter}"
+            )
+        counts = np.maximum(0, (lengths - block_size - 1) // self.stride + 1)
+        self._last = np.cumsum(counts)  # windows up to and with each document
+        self.n_windows = int(self._last[-1])
         self._offsets = np.arange(block_size + 1)
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
 
@@ -70,7 +81,8 @@ class Batches:
     def starts(self, number: int) -> NDArray[np.int64]:
         """Where the windows of batch `number` begin, (B,)."""
         if self.order == "windows":
-            return np.random.default_rng((self.seed, number)).integers(self.n_windows, size=self.batch_size)
+            rng = np.random.default_rng((self.seed, number))
+            return self._places(rng.integers(self.n_windows, size=self.batch_size))
         first = number * self.batch_size
         places = np.arange(first, first + self.batch_size)
         epochs, within = places // self.n_windows, places % self.n_windows
@@ -78,7 +90,13 @@ class Batches:
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
             chosen = epochs == epoch
             windows[chosen] = self._order_of(epoch)[within[chosen]]
-        return windows * self.stride
+        return self._places(windows)
+
+    def _places(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where windows begin in the text, by their numbers."""
+        document = np.searchsorted(self._last, windows, side="right")
+        earlier = np.where(document > 0, self._last[document - 1], 0)
+        return self._begins[document] + (windows - earlier) * self.stride
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         """All windows in the order of one epoch; kept until another epoch is asked for."""
@@ -95,40 +113,53 @@ class Windows:
         block_size: T; the last window may be shorter.
         batch_size: windows a batch.
         max_tokens: look only at this many tokens, in windows spread evenly over the text; None: at all.
+        documents: where documents begin; no window reaches from one into the next then, and the first token of each is
+            not predicted. None: the text is taken as one.
 
     Raises:
         UserError: there are not even two tokens.
     """
 
     def __init__(
-        self, ids: NDArray[np.integer], block_size: int, batch_size: int = 32, *, max_tokens: int | None = None
+        self,
+        ids: NDArray[np.integer],
+        block_size: int,
+        batch_size: int = 32,
+        *,
+        max_tokens: int | None = None,
+        documents: NDArray[np.integer] | None = None,
     ):
-        if len(ids) < 2:
+        begins, lengths = _extents(ids, documents)
+        counts = np.maximum(0, -(-(lengths - 1) // block_size))  # windows in each document
+        if not counts.any():
             raise UserError(f"a text of {len(ids)} tokens cannot be evaluated: it takes two or more")
         self.ids, self.block_size, self.batch_size = ids, block_size, batch_size
-        starts = np.arange(0, len(ids) - 1, block_size)
-        if max_tokens is not None and max_tokens < len(ids) - 1:
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # number in its document
+        self.starts = np.repeat(begins, counts) + block_size * within
+        self.lengths = np.minimum(block_size, np.repeat(begins + lengths, counts) - 1 - self.starts)
+        if max_tokens is not None and max_tokens < self.tokens:
             wanted = max(1, max_tokens // block_size)
-            starts = starts[np.linspace(0, len(starts) - 1, min(wanted, len(starts))).astype(int)]
-        self.starts = starts
+            chosen = np.linspace(0, len(self.starts) - 1, min(wanted, len(self.starts))).astype(int)
+            self.starts, self.lengths = self.starts[chosen], self.lengths[chosen]
 
     @property
     def tokens(self) -> int:
         """How many tokens are predicted."""
-        return int(np.minimum(self.starts + self.block_size, len(self.ids) - 1).sum() - self.starts.sum())
-
-    def predicted(self) -> NDArray[np.integer]:
-        """The tokens that are predicted, in the text's order."""
-        return np.concatenate([self.ids[start + 1 : start + 1 + self.block_size] for start in self.starts])
+        return int(self.lengths.sum())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and targets, (B, T) each, in the text's order; the short last window comes by itself."""
-        full = self.starts[self.starts + self.block_size < len(self.ids)]
-        for i in range(0, len(full), self.batch_size):
-            yield self._cut(full[i : i + self.batch_size], self.block_size)
-        for start in self.starts[len(full) :]:
-            yield self._cut(np.array([start]), len(self.ids) - 1 - int(start))
+        """Inputs and targets, (B, T) each: full windows in the text's order, then shorter ones by their lengths."""
+        for length in sorted(set(self.lengths.tolist()), reverse=True):
+            starts = self.starts[self.lengths == length]
+            for i in range(0, len(starts), self.batch_size):
+                rows = self.ids[starts[i : i + self.batch_size, None] + np.arange(length + 1)]
+                tokens = torch.from_numpy(rows.astype(np.int64))
+                yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    def _cut(self, starts: NDArray[np.int64], length: int) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(self.ids[starts[:, None] + np.arange(length + 1)].astype(np.int64))
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+def _extents(
+    ids: NDArray[np.integer], documents: NDArray[np.integer] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where documents begin, and how long they are."""
+    begins = np.zeros(1, np.int64) if documents is None else np.asarray(documents, dtype=np.int64)
+    return begins, np.diff(begins, append=len(ids))

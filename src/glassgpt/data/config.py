@@ -11,13 +11,21 @@ class DataConfig(Config):
     """The text and how it is cut."""
 
     source: list[str] = Field(
-        ["python-reference"], description="a corpus by name, files, folders of text files, or - for standard input"
+        ["python-reference"],
+        description="a corpus by name, files, folders, patterns of names, - for standard input, or a folder that "
+        "`glassgpt prepare` made",
     )
     sha256: str | None = Field(
         None, description="the text's hash, written by a run so that the same text is met again; left out: not checked"
     )
     val_fraction: float = Field(
         0.1, ge=0, lt=1, description="share of the text, at its end, that is kept for validation"
+    )
+    text_field: str = Field("text", min_length=1, description="which field of .jsonl and .parquet holds the text")
+    cross_documents: bool = Field(
+        True,
+        description="whether a window may reach from one document into the next; if not, shorter documents than "
+        "a window are left out of training",
     )
     order: Literal["windows", "epochs"] = Field(
         "windows", description="windows: at random places; epochs: every window once, in a new order each epoch"

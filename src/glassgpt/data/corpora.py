@@ -84,11 +84,21 @@ def corpus_file(name: str) -> Path:
     return _fetch(name, corpus)
 
 
+def cache_folder() -> Path:
+    """Where corpora and prepared texts are kept: what `GLASSGPT_CACHE` says, or the usual place for such things."""
+    own_folder = os.environ.get("GLASSGPT_CACHE")
+    if own_folder:
+        return Path(own_folder)
+    import pooch
+
+    return Path(pooch.os_cache("glassgpt"))
+
+
 def _fetch(name: str, corpus: Corpus) -> Path:
     import pooch
     from rich.console import Console
 
-    cache = pooch.os_cache("glassgpt")
+    cache = cache_folder()
     if not (cache / corpus.filename).exists():
         Console(stderr=True).print(f"fetching {name} ({corpus.what}) from {corpus.url}", highlight=False)
     pooch.get_logger().setLevel("ERROR")  # one line of ours is enough

@@ -1,15 +1,31 @@
-"""How large a vocabulary will be, without fetching a text only to count it."""
+"""How large a vocabulary will be, without reading a text only to count it."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
+from glassgpt.data.blocks import scan
+from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import CORPORA
-from glassgpt.data.text import read_text
-from glassgpt.tokenizers import TokenizerConfig, make_tokenizer
+from glassgpt.data.opening import learn_tokenizer
+from glassgpt.data.sources import find_sources, read_pieces
+from glassgpt.data.tokens import TokenFolder, is_token_folder
+from glassgpt.tokenizers import TokenizerConfig
+from glassgpt.tokenizers.gpt2 import VOCAB_SIZE
+from glassgpt.tokenizers.making import DEFAULT_BPE_SIZE
 
 
-def vocabulary_size(tokenizer: TokenizerConfig, sources: Sequence[str]) -> int:
-    """The size of the vocabulary that a tokenizer will have on these sources."""
-    if tokenizer.kind == "char" and len(sources) == 1 and sources[0] in CORPORA:
-        return CORPORA[sources[0]].distinct_characters + tokenizer.unknown
-    text = "" if tokenizer.kind == "byte" else read_text(sources)
-    return make_tokenizer(tokenizer, text).vocab_size
+def vocabulary_size(tokenizer: TokenizerConfig, data: DataConfig) -> int:
+    """The size of the vocabulary that a recipe's tokenizer will have on its text.
+
+    For bpe, it is what is asked for; a text may be too short to fill it.
+    """
+    if len(data.source) == 1 and is_token_folder(data.source[0]):
+        return TokenFolder(Path(data.source[0]).expanduser()).tokenizer.vocab_size
+    if tokenizer.file is None and tokenizer.kind == "gpt2":
+        return VOCAB_SIZE
+    if tokenizer.file is None and tokenizer.kind == "bpe":
+        return tokenizer.vocab_size or DEFAULT_BPE_SIZE
+    if tokenizer.file is None and tokenizer.kind == "char" and len(data.source) == 1 and data.source[0] in CORPORA:
+        return CORPORA[data.source[0]].distinct_characters + tokenizer.unknown
+    sources = find_sources(data.source)
+    facts = scan(read_pieces(sources, data.text_field))
+    return learn_tokenizer(tokenizer, sources, facts, val_fraction=data.val_fraction).vocab_size

@@ -6,9 +6,10 @@ text is read once, and a merge costs no more than its own occurrences.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import chain
 
 from glassgpt.parallel import ordered_map
 from glassgpt.tokenizers.bpe import BYTES
@@ -39,7 +40,7 @@ def count(
         progress: called with "characters" and their number, for each text that is counted.
     """
     total: Counter[str] = Counter()
-    for length, counts in ordered_map(partial(_count, cut), texts, workers):
+    for length, counts in ordered_map(partial(_count, cut), _grouped(texts), workers):
         total.update(counts)
         if len(total) > MOST_PIECES:
             total = Counter(dict(total.most_common(MOST_PIECES // 2)))
@@ -48,8 +49,22 @@ def count(
     return total
 
 
-def _count(cut: Callable[[str], list[str]], text: str) -> tuple[int, Counter[str]]:
-    return len(text), Counter(cut(text))
+def _count(cut: Callable[[str], list[str]], texts: Sequence[str]) -> tuple[int, Counter[str]]:
+    return sum(map(len, texts)), Counter(chain.from_iterable(map(cut, texts)))
+
+
+def _grouped(texts: Iterable[str], characters: int = 2**20) -> Iterator[list[str]]:
+    """Many short texts together: what goes to another process at a time should be worth the journey."""
+    group: list[str] = []
+    length = 0
+    for text in texts:
+        group.append(text)
+        length += len(text)
+        if length >= characters:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
 
 
 def learn_tokens(

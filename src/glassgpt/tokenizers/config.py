@@ -1,6 +1,6 @@
 """Which tokenizer a recipe trains with, as typed data."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,6 +8,7 @@ from glassgpt.config import Config
 from glassgpt.tokenizers.pieces import Pieces
 
 Kind = Literal["char", "byte", "word", "bpe", "gpt2"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class TokenizerConfig(Config):

@@ -87,13 +87,14 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 
 def named_tokenizer(name: str) -> Tokenizer:
-    """A tokenizer by name, `byte` or `gpt2`, or from a file.
+    """A tokenizer by name, `byte` or `gpt2`, or from a file, or from a folder that has one, as a run has.
 
     Raises:
         UserError: there is none of this name.
     """
+    path = Path(name).expanduser()
     if name in ("byte", "gpt2"):
         return make_tokenizer(TokenizerConfig.parse({"kind": name}))
-    if not Path(name).exists():
-        raise UserError(f"no tokenizer {name!r}: a file made by `glassgpt tokenizer train`, byte or gpt2")
-    return load_tokenizer(name)
+    if not path.exists():
+        raise UserError(f"no tokenizer {name!r}: name a file that `glassgpt tokenizer train` made, byte or gpt2")
+    return load_tokenizer(path / "tokenizer.json" if path.is_dir() else path)

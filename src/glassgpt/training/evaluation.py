@@ -3,17 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassgpt.data.batches import Windows, as_token_array
-from glassgpt.data.text import read_text
+from glassgpt.data.batches import Windows
+from glassgpt.data.opening import open_tokens
+from glassgpt.data.tokens import TokenFolder, Tokens, is_token_folder
 from glassgpt.errors import UserError
+from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
-from glassgpt.tokenizers.utf8 import encode_utf8
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -38,10 +40,6 @@ class Score:
         """As if it chose among so many tokens equally."""
         return math.exp(min(self.loss, 700.0))
 
-    def bits_per_byte(self, text_bytes: int) -> float:
-        """The same loss per byte of the text that the tokens stand for: comparable between tokenizers."""
-        return self.loss * self.tokens / math.log(2) / text_bytes
-
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, windows: Windows, device: torch.device) -> Score:
@@ -55,41 +53,55 @@ def evaluate(model: nn.Module, windows: Windows, device: torch.device) -> Score:
     return Score(total.item() / windows.tokens, windows.tokens)
 
 
-def evaluation_batch(block_size: int, vocab_size: int) -> int:
-    """How many windows to evaluate at once: about 8,192 tokens, fewer where their logits would pass 256 MB."""
-    return max(1, min(8192, 2**26 // vocab_size) // block_size)
+def evaluate_run(run: Run, sources: Sequence[str] | None = None, *, stdin: Path | None = None) -> dict[str, Any]:
+    """Measure a run's model on its own validation split, or on another text.
 
-
-def evaluate_run(run: Run, sources: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure a run's model on its own validation split, or on the whole of another text.
+    Args:
+        run: a run.
+        sources: another text, whole; of a folder that was prepared, the validation split, if it has one.
+        stdin: the file that holds what came from standard input.
 
     Returns:
         `loss` in nats per token, `perplexity`, `bits_per_byte`, `tokens` and `bytes` that were predicted, and which
-        `text` it was.
+        `text` it was. Bytes are those of the text itself, and what spelling out unknown-tokens takes is in
+        `bits_per_byte`: see `data.tokens.Measure`.
 
     Raises:
         UserError: the text cannot be read or tokenized, or the run has no validation split.
     """
-    if sources:
-        text, name = read_text(sources), ", ".join(sources)
-    else:
-        _, text = run.folder.read_split(run.recipe)
-        name = "its validation split"
-        if not text:
+    data = run.recipe.data
+    if not sources:
+        split, name = run.folder.open_tokens(run.recipe, run.tokenizer).split("val"), "its validation split"
+        if not len(split.ids):
             raise UserError(f"{run.folder.path}: trained on all of its text: say which text with --data")
-    ids = run.tokenizer.encode(text)
-    vocab_size = run.recipe.model.vocabulary
-    batch_size = evaluation_batch(run.block_size, vocab_size)
-    windows = Windows(as_token_array(ids, vocab_size), run.block_size, batch_size)
+    elif any(map(is_token_folder, sources)):
+        folder = TokenFolder(Path(sources[0]))
+        data = data.replace(source=list(sources), sha256=None, val_fraction=folder.val_fraction)
+        split = open_tokens(data, run.tokenizer).split("val" if folder.val_fraction else "train")
+        name = ", ".join(sources) + (", validation split" if folder.val_fraction else "")
+    else:
+        data = data.replace(source=list(sources), sha256=None, val_fraction=0.0)
+        split, name = open_tokens(data, run.tokenizer, stdin=stdin).split("train"), ", ".join(sources)
+    windows = evaluation_windows(split, run.recipe)
     score = evaluate(run.model, windows, next(run.model.parameters()).device)
-    # Of the text itself, less its first token: what <unk> stands for has another length than its name.
-    whole, first = encode_utf8(text), run.tokenizer.decode_bytes(ids[:1])
-    predicted_bytes = len(whole) - len(first if whole.startswith(first) else encode_utf8(text[0]))
+    measure = split.measure(within_documents=not data.cross_documents)
     return {
         "loss": score.loss,
         "perplexity": score.perplexity,
-        "bits_per_byte": score.bits_per_byte(predicted_bytes),
+        "bits_per_byte": measure.bits_per_byte(score.loss),
         "tokens": score.tokens,
-        "bytes": predicted_bytes,
+        "bytes": measure.bytes,
         "text": name,
     }
+
+
+def evaluation_windows(split: Tokens, recipe: Recipe, max_tokens: int | None = None) -> Windows:
+    """A split in windows of a recipe's model, so many at once that their logits stay below 256 MB.
+
+    Raises:
+        UserError: it has fewer than two tokens.
+    """
+    block_size = recipe.model.block_size
+    documents = None if recipe.data.cross_documents else split.documents
+    batch_size = max(1, min(8192, 2**26 // recipe.model.vocabulary) // block_size)
+    return Windows(split.ids, block_size, batch_size, max_tokens=max_tokens, documents=documents)

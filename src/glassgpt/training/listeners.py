@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from glassgpt.data.tokens import Measure
 from glassgpt.files import write_text
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.text import generate_text
@@ -27,15 +28,16 @@ class MetricsFile:
 
     Args:
         folder: of the run. Lines after `last_step`, from before an interruption, are removed.
+        measure: of the validation text.
         every: steps between lines.
         last_step: the step that the run goes on from; 0 for a new one.
     """
 
-    def __init__(self, folder: RunFolder, every: int, last_step: int = 0):
+    def __init__(self, folder: RunFolder, measure: Measure, every: int, last_step: int = 0):
         rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step]
         write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = folder.metrics.open("a", encoding="utf-8", newline="\n")
-        self._every = every
+        self._measure, self._every = measure, every
         self._row: dict[str, Any] | None = None
         self._last: Step | None = None
         self._rate_from: tuple[int, float] | None = None
@@ -53,6 +55,7 @@ class MetricsFile:
             assert self._last is not None
             self._row = self._row or self._line(self._last)
             self._row["val_loss"] = event.score.loss
+            self._row["val_bits_per_byte"] = self._measure.bits_per_byte(event.score.loss)
         elif isinstance(event, Checkpoint):
             self._flush()
 
@@ -73,6 +76,7 @@ class MetricsFile:
             "tokens": event.tokens,
             "train_loss": loss,
             "val_loss": None,
+            "val_bits_per_byte": None,
             "lr": event.learning_rate,
             "grad_norm": norm if math.isfinite(norm := event.grad_norm.item()) else None,  # float16 overflows at first
             "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 and tokens else None,

@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -16,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 import glassgpt
+from glassgpt.data.tokens import Measure, Tokens
 from glassgpt.files import read_json, write_json, write_text
 from glassgpt.model.sizing import sizes
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
-from glassgpt.tokenizers import Tokenizer
 from glassgpt.training.curves import draw_curves
 from glassgpt.training.evaluation import Score
 from glassgpt.training.trainer import Trainer
@@ -50,30 +49,44 @@ def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: Run
 def write_summary(
     folder: RunFolder,
     recipe: Recipe,
-    tokenizer: Tokenizer,
     trainer: Trainer,
     score: Score,
-    baseline: Score | None,
-    predicted_ids: NDArray[Any],
+    baseline: Score,
+    measure: Measure,
+    text: Tokens,
 ) -> None:
-    """Write summary.json, summary.md and curves.png."""
+    """Write summary.json, summary.md and curves.png.
+
+    Args:
+        folder: of the run.
+        recipe: of the run.
+        trainer: at its end.
+        score: of the best weights.
+        baseline: the bigram model's score on the same text.
+        measure: of the text that both are about.
+        text: that was trained on.
+    """
     rows = read_metrics(folder.metrics)
-    text_bytes = len(tokenizer.decode_bytes(predicted_ids.tolist()))
     progress = trainer.progress
 
     def figures(score: Score) -> dict[str, float]:
-        return {"loss": score.loss, "bits_per_byte": score.bits_per_byte(text_bytes), "perplexity": score.perplexity}
+        return {
+            "loss": score.loss,
+            "bits_per_byte": measure.bits_per_byte(score.loss),
+            "perplexity": score.perplexity,
+        }
 
     summary: dict[str, Any] = {
         "description": recipe.description,
         "evaluated_on": _judged_text(recipe),
         **figures(score),
         "evaluated_tokens": score.tokens,
-        "evaluated_bytes": text_bytes,
-        "bigram": None if baseline is None else figures(baseline),
+        "evaluated_bytes": measure.bytes,
+        "bigram": figures(baseline),
         "best_step": progress.best_step or progress.step,
         "steps": progress.step,
         "tokens": progress.tokens,
+        "bytes_per_token": text.bytes / len(text.ids),
         "training_seconds": round(progress.seconds, 2),
         "tokens_per_second": _usual_speed(rows, progress.tokens / max(progress.seconds, 1e-9)),
         "parameters": sizes(recipe.model).parameters,
@@ -90,8 +103,7 @@ def write_summary(
     }
     write_text(folder.summary_table, _markdown(summary))
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
-    bigram_loss = None if baseline is None else baseline.loss
-    draw_curves(rows, folder.curves, title=title, bigram_loss=bigram_loss)
+    draw_curves(rows, folder.curves, title=title, bigram_loss=baseline.loss)
     write_json(folder.summary, summary)  # last: with it, the run is finished
 
 
@@ -113,10 +125,8 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     table = Table(title=f"loss on the {summary['evaluated_on']}", title_justify="left", title_style="bold")
     for name in ("", "nats/token", "bits/byte", "perplexity"):
         table.add_column(name, justify="right" if name else "left")
-    rows = [("this model", summary), ("bigram baseline", summary["bigram"])]
-    for name, row in rows:
-        if row is not None:
-            table.add_row(name, f"{row['loss']:.4f}", f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.2f}")
+    for name, row in (("this model", summary), ("bigram baseline", summary["bigram"])):
+        table.add_row(name, f"{row['loss']:.4f}", f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.2f}")
     console.print(table)
     console.print(
         f"{summary['steps']:,} steps, {summary['tokens']:,} tokens in {summary['training_seconds']:.1f} s of training "
@@ -150,7 +160,7 @@ def _markdown(summary: dict[str, Any]) -> str:
         "loss, nats/token": f"{summary['loss']:.4f} ({summary['evaluated_on']})",
         "bits/byte": f"{summary['bits_per_byte']:.4f}",
         "perplexity": f"{summary['perplexity']:.3f}",
-        "bigram baseline, nats/token": "-" if summary["bigram"] is None else f"{summary['bigram']['loss']:.4f}",
+        "bigram baseline, nats/token": f"{summary['bigram']['loss']:.4f}",
         "parameters": f"{summary['parameters']:,}",
         "tokens seen": f"{summary['tokens']:,}",
         "steps": f"{summary['steps']:,} (best at {summary['best_step']:,})",

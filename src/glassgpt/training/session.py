@@ -1,7 +1,7 @@
 """A whole run: from a recipe to a finished run folder, and from an interrupted one on."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,51 +9,51 @@ from shlex import quote
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
-from glassgpt.data.batches import Batches, Windows, as_token_array
-from glassgpt.data.text import STDIN, absolute_sources, read_text, split_text, text_sha256
+from glassgpt.data.batches import Batches
+from glassgpt.data.opening import open_tokens, standard_input
+from glassgpt.data.sources import STDIN, absolute_sources
+from glassgpt.data.tokens import TOKENIZER, Measure, TokenFolder, Tokens, is_token_folder
 from glassgpt.errors import UserError
 from glassgpt.files import read_json, remove_leftovers
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
 from glassgpt.recipes import Recipe, merge, save_recipe
-from glassgpt.runs import RunFolder, check_text, load_tensors
-from glassgpt.tokenizers import Tokenizer, load_tokenizer, make_tokenizer
+from glassgpt.runs import RunFolder, load_tensors
+from glassgpt.tokenizers import Tokenizer, TokenizerConfig
 from glassgpt.training import report
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.checkpoints import load_newest_checkpoint
-from glassgpt.training.evaluation import Score, evaluate, evaluation_batch
+from glassgpt.training.evaluation import Score, evaluate, evaluation_windows
 from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
 from glassgpt.training.terminal import Terminal
 from glassgpt.training.trainer import Trainer
 
 FIXED_FIELDS = (  # they decide which windows a step sees
     *(f"training.{field}" for field in ("seed", "batch_size", "gradient_accumulation")),
-    *(f"data.{field}" for field in ("sha256", "val_fraction", "order", "stride")),
+    *(f"data.{field}" for field in ("sha256", "val_fraction", "text_field", "cross_documents", "order", "stride")),
 )
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on: a complete recipe, and its text in tokens."""
+    """What a run trains on: a complete recipe, its tokenizer, and its text in tokens."""
 
     recipe: Recipe
     tokenizer: Tokenizer
-    train_ids: NDArray[Any]
-    val_ids: NDArray[Any]
-    stdin_text: str | None = None
+    train: Tokens
+    val: Tokens
 
     @property
-    def vocab_size(self) -> int:
-        """V of the model."""
-        return self.recipe.model.vocabulary
+    def judged(self) -> Tokens:
+        """What the result is about: the validation text, or the training text where nothing was kept aside."""
+        return self.val if len(self.val.ids) else self.train
 
-    def windows(self, ids: NDArray[Any], max_tokens: int | None = None) -> Windows:
-        """A text in windows for evaluation."""
-        block_size = self.recipe.model.block_size
-        return Windows(ids, block_size, evaluation_batch(block_size, self.vocab_size), max_tokens=max_tokens)
+    @property
+    def measure(self) -> Measure:
+        """From a loss on it to bits per byte."""
+        return self.judged.measure(within_documents=not self.recipe.data.cross_documents)
 
 
 def train(recipe: Recipe, out: Path, console: Console) -> bool:
@@ -72,9 +72,10 @@ def train(recipe: Recipe, out: Path, console: Console) -> bool:
     """
     folder = RunFolder(out)
     folder.check_free()
-    prepared = prepare(recipe)
-    trainer = make_trainer(prepared)
-    folder.create(prepared.recipe, prepared.tokenizer, prepared.stdin_text)
+    with standard_input(recipe.data.source) as stdin:
+        prepared = prepare(recipe, stdin)
+        trainer = make_trainer(prepared)
+        folder.create(prepared.recipe, prepared.tokenizer, stdin)
     return _run(trainer, prepared, folder, console)
 
 
@@ -88,9 +89,8 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     folder = RunFolder(out)
     old = folder.read_recipe()
     recipe = _changed_recipe(old, overrides)
-    tokenizer = load_tokenizer(folder.tokenizer)
-    train_text, val_text = folder.read_split(recipe)
-    prepared = _encode(recipe, tokenizer, train_text, val_text)
+    tokenizer = folder.read_tokenizer(recipe)
+    prepared = _split(recipe, tokenizer, folder.open_tokens(recipe, tokenizer))
     trainer = make_trainer(prepared)
     load_newest_checkpoint(
         trainer,
@@ -109,50 +109,67 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     return _run(trainer, prepared, folder, console)
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Read the text, make the tokenizer, and fill in what the recipe left to them.
+def prepare(recipe: Recipe, stdin: Path | None = None) -> Prepared:
+    """Get the text in tokens, and fill in what the recipe left to the text and its tokenizer.
+
+    Args:
+        recipe: what to train.
+        stdin: the file that holds what came from standard input.
 
     Raises:
         UserError: the text cannot be read or is too short, or the tokenizer, the model and the prompt do not fit it.
     """
-    text = read_text(recipe.data.source)
-    check_text(text, recipe)
-    tokenizer = make_tokenizer(recipe.tokenizer, text)
+    tokens = open_tokens(recipe.data, recipe.tokenizer, stdin=stdin)
+    tokenizer = tokens.tokenizer
     wanted = recipe.model.vocab_size
     if wanted is not None and wanted < tokenizer.vocab_size:
         raise UserError(
             f"model.vocab_size {wanted} is less than the tokenizer's {tokenizer.vocab_size}: raise it, or leave it out"
         )
-    prompt = recipe.sampling.prompt or ("\n" if "\n" in text else text[0])
+    prompt = recipe.sampling.prompt
+    if prompt is None:
+        beginning = tokenizer.decode(tokens.split("train").ids[:10_000].tolist())
+        prompt = "\n" if "\n" in beginning else beginning[:1]
     try:
         prompt_ids(tokenizer, prompt, recipe.model.block_size)
     except UserError as error:
         raise UserError(f"sampling.prompt: {error}") from None
-    complete = Recipe.model_validate(
-        {
-            **recipe.model_dump(),
-            "data": {
-                **recipe.data.model_dump(),
-                "source": absolute_sources(recipe.data.source),
-                "sha256": text_sha256(text),
-            },
-            "model": {**recipe.model.model_dump(), "vocab_size": wanted or tokenizer.vocab_size},
-            "sampling": {**recipe.sampling.model_dump(), "prompt": prompt},
-        }
-    )
-    train_text, val_text = split_text(text, recipe.data.val_fraction)
-    return _encode(complete, tokenizer, train_text, val_text, text if STDIN in recipe.data.source else None)
+    sources = absolute_sources(recipe.data.source)
+    changes = {
+        "data": {"source": sources, "sha256": tokens.sha256},
+        "tokenizer": _complete_tokenizer(recipe.tokenizer, tokenizer, sources),
+        "model": {"vocab_size": wanted or tokenizer.vocab_size},
+        "sampling": {"prompt": prompt},
+    }
+    return _split(Recipe.model_validate(merge(recipe.model_dump(), changes)), tokenizer, tokens)
 
 
-def _encode(
-    recipe: Recipe, tokenizer: Tokenizer, train_text: str, val_text: str, stdin_text: str | None = None
-) -> Prepared:
-    train_ids, val_ids = (as_token_array(tokenizer.encode(t), tokenizer.vocab_size) for t in (train_text, val_text))
-    if recipe.data.val_fraction and len(val_ids) < 2:
+def _complete_tokenizer(config: TokenizerConfig, tokenizer: Tokenizer, sources: Sequence[str]) -> dict[str, Any]:
+    """What a run notes of its tokenizer, so that the same one can be made again and known again.
+
+    Raises:
+        UserError: it is not the one that the recipe names by its fingerprint.
+    """
+    file = config.file and str(Path(config.file).expanduser().resolve())
+    if is_token_folder(sources[0]):
+        file = str(Path(sources[0]) / TOKENIZER)
+    elif config.fingerprint not in (None, tokenizer.fingerprint):
         raise UserError(
-            f"the validation split has {len(val_ids)} tokens: take more text, or none of it (--data.val-fraction 0)"
+            f"tokenizer.fingerprint: the recipe was made with another tokenizer ({config.fingerprint}) than this one "
+            f"({tokenizer.fingerprint}): bring back the old text or file, or leave the fingerprint out"
         )
-    return Prepared(recipe, tokenizer, train_ids, val_ids, stdin_text)
+    known = {"file": file, "fingerprint": tokenizer.fingerprint}
+    return known | ({"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size} if file else {})
+
+
+def _split(recipe: Recipe, tokenizer: Tokenizer, tokens: TokenFolder) -> Prepared:
+    prepared = Prepared(recipe, tokenizer, tokens.split("train"), tokens.split("val"))
+    if recipe.data.val_fraction and len(prepared.val.ids) < 2:
+        raise UserError(
+            f"the validation split has {len(prepared.val.ids)} tokens: take more text, or none of it "
+            "(--data.val-fraction 0)"
+        )
+    return prepared
 
 
 def make_trainer(prepared: Prepared) -> Trainer:
@@ -163,15 +180,19 @@ def make_trainer(prepared: Prepared) -> Trainer:
     """
     recipe = prepared.recipe
     config = recipe.training
+    train = prepared.train
     batches = Batches(
-        prepared.train_ids,
+        train.ids,
         recipe.model.block_size,
         config.batch_size,
         seed=config.seed,
         order=recipe.data.order,
         stride=recipe.data.stride,
+        documents=None if recipe.data.cross_documents else train.documents,
     )
-    validation = prepared.windows(prepared.val_ids, config.eval_tokens) if len(prepared.val_ids) else None
+    validation = None
+    if len(prepared.val.ids):
+        validation = evaluation_windows(prepared.val, recipe, config.eval_tokens)
     torch.manual_seed(config.seed)
     return Trainer(make_model(recipe.model), batches, config, validation)
 
@@ -180,14 +201,13 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     """The loop with all that listens to it, then the summary."""
     recipe = prepared.recipe
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size)
-    # What the result is about: the validation text, or the training text where nothing was kept aside.
-    judged = trainer.validation or prepared.windows(prepared.train_ids)
-    baseline = bigram_score(prepared.train_ids, judged, prepared.tokenizer.vocab_size)
+    judged = trainer.validation or evaluation_windows(prepared.judged, recipe)
+    baseline = bigram_score(prepared.train.ids, judged, prepared.tokenizer.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
-        metrics = MetricsFile(folder, recipe.training.log_every, trainer.progress.step)
+        metrics = MetricsFile(folder, prepared.measure, recipe.training.log_every, trainer.progress.step)
         stack.callback(metrics.close)
-        terminal = stack.enter_context(Terminal(trainer, console))
+        terminal = stack.enter_context(Terminal(trainer, console, prepared.measure))
         stack.enter_context(_stopping_on_interrupt(trainer, terminal.note))
         listeners = (
             metrics,
@@ -217,7 +237,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     trainer.model.load_state_dict(load_tensors(folder.weights))
     best = trainer.progress.best_loss
     score = evaluate(trainer.model, judged, trainer.device) if best is None else Score(best, judged.tokens)
-    report.write_summary(folder, recipe, prepared.tokenizer, trainer, score, baseline, judged.predicted())
+    report.write_summary(folder, recipe, trainer, score, baseline, prepared.measure, prepared.train)
     report.print_result(console, folder, samples.latest)
     return True
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from glassgpt.data.tokens import Measure
 from glassgpt.training.trainer import Evaluation, Event, Step, Trainer
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -16,8 +17,8 @@ MEMORY = 0.8  # of the shown loss and speed: single batches jump
 class Terminal:
     """Shows a run's events. Use it as a context manager around the loop."""
 
-    def __init__(self, trainer: Trainer, console: Console):
-        self._trainer, self._console = trainer, console
+    def __init__(self, trainer: Trainer, console: Console, measure: Measure):
+        self._trainer, self._console, self._measure = trainer, console, measure
         self._last: Step | None = None
         self._loss: float | None = None
         self._rate: float | None = None
@@ -60,7 +61,9 @@ class Terminal:
         elif isinstance(event, Evaluation) and self._last is not None:
             self._read(self._last)
             self._val = f" val [green]{event.score.loss:.2f}[/]"
-            self._print_line(self._last, f"  val {event.score.loss:.4f}{' best' if event.is_best else '     '}")
+            bits = self._measure.bits_per_byte(event.score.loss)
+            best = " best" if event.is_best else "     "
+            self._print_line(self._last, f"  val {event.score.loss:.4f} ({bits:.3f} bits/byte){best}")
 
     def note(self, message: str) -> None:
         """Show a line of text."""

@@ -1,0 +1,98 @@
+"""glassgpt prepare"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from glassgpt.cli.options import WholeNumber
+from glassgpt.errors import UserError
+
+
+def prepare(
+    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    out: Path,
+    tokenizer: str = "gpt2",
+    vocab_size: WholeNumber | None = None,
+    val_fraction: float = 0.1,
+    text_field: str = "text",
+    workers: WholeNumber | None = None,
+) -> None:
+    """Turn texts of any size into a folder of tokens to train on.
+
+    It streams, works in several processes, and goes on where it was when it is interrupted and called again. Train on
+    the folder with `glassgpt train --data DIR`.
+
+    Parameters
+    ----------
+    sources
+        Corpora by name, files, folders, patterns such as 'texts/*.jsonl', or - for standard input. Text files, .jsonl
+        and .parquet (a document a row); .gz and .zst are unpacked.
+    out
+        The folder to make.
+    tokenizer
+        A file made by `glassgpt tokenizer train`, or gpt2, byte, char, word or bpe; the last three learn from the
+        sources first.
+    vocab_size
+        With word or bpe: how many entries.
+    val_fraction
+        Share of the characters, at the end, that is kept for validation.
+    text_field
+        Which field of .jsonl and .parquet holds the text.
+    workers
+        Processes. Left out: one a core.
+    """
+    import time
+
+    from glassgpt.data.blocks import scan
+    from glassgpt.data.config import DataConfig
+    from glassgpt.data.opening import learn_tokenizer, standard_input
+    from glassgpt.data.prepare import check_free
+    from glassgpt.data.prepare import prepare as prepare_tokens
+    from glassgpt.data.progress import progress_bar
+    from glassgpt.data.sources import find_sources, read_pieces
+    from glassgpt.tokenizers import named_tokenizer
+    from glassgpt.tokenizers.config import KINDS, TokenizerConfig
+
+    if not sources:
+        raise UserError("prepare: name a text: a file, a folder, a corpus, or -")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: at least 1")
+    data = DataConfig.parse({"source": sources, "val_fraction": val_fraction, "text_field": text_field}, "prepare")
+    learned = tokenizer in KINDS and tokenizer not in ("byte", "gpt2")
+    if vocab_size is not None and tokenizer not in ("word", "bpe"):
+        raise UserError(f"--vocab-size: only for --tokenizer word or bpe, not {tokenizer}")
+    config = TokenizerConfig.parse({"kind": tokenizer, "vocab_size": vocab_size}, "tokenizer") if learned else None
+    check_free(out)
+    made = None if config else named_tokenizer(tokenizer)
+    began = time.perf_counter()
+    with standard_input(data.source) as stdin:
+        found = find_sources(data.source, stdin)
+        facts = scan(read_pieces(found, text_field))
+        if config:
+            made = learn_tokenizer(
+                config, found, facts, val_fraction=val_fraction, text_field=text_field, workers=workers
+            )
+        assert made is not None
+        with progress_bar("preparing", facts.bytes) as progress:
+            folder = prepare_tokens(
+                found,
+                made,
+                out,
+                facts=facts,
+                names=data.source,
+                val_fraction=val_fraction,
+                text_field=text_field,
+                workers=workers,
+                progress=progress,
+            )
+    seconds = time.perf_counter() - began
+    print(
+        f"{facts.bytes:,} bytes in {facts.documents:,} {'document' if facts.documents == 1 else 'documents'}, "
+        f"{seconds:.1f} s ({facts.bytes / seconds / 1e6:.1f} MB/s)"
+    )
+    for split in ("train", "val"):
+        tokens = folder.header["splits"][split]
+        if tokens["tokens"]:
+            print(f"{split:5}  {tokens['tokens']:>14,} tokens  {tokens['bytes'] / tokens['tokens']:.3f} bytes/token")
+    print(f"train on it:\n  glassgpt train --data {out}")

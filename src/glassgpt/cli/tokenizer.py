@@ -1,0 +1,289 @@
+"""glassgpt tokenizer train, encode, decode, info, export, import"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from glassgpt.cli.options import Repeated, Switch, WholeNumber
+from glassgpt.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from glassgpt.tokenizers import Tokenizer
+
+tokenizer = App(name="tokenizer", help="Make, use and look at tokenizers.", help_flags=["--help", "-h"])
+
+COLOURS = ("#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb", "#fcc5c0")  # light enough for black letters
+SAMPLE = "The cats didn't sit on 1,024 mats.\n    They *did* sit on naïve 東京 🎉\n"
+
+
+@tokenizer.command
+def train(
+    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    out: Path,
+    kind: Literal["bpe", "word", "char"] = "bpe",
+    vocab_size: WholeNumber | None = None,
+    pattern: str = "gpt2",
+    min_count: WholeNumber = 2,
+    unknown: Annotated[bool, Switch] = False,
+    text_field: str = "text",
+    workers: WholeNumber | None = None,
+) -> None:
+    """Learn a tokenizer from texts.
+
+    Parameters
+    ----------
+    sources
+        Corpora by name, files, folders, patterns such as 'texts/*.jsonl', or - for standard input.
+    out
+        The file to write.
+    kind
+        bpe: byte pairs; word: words and signs; char: characters.
+    vocab_size
+        bpe: how many entries, special ones included [4096]; word: the most entries [all].
+    pattern
+        bpe: how text is cut before merging: gpt2, gpt4, or a regular expression.
+    min_count
+        word: words that come less often become <|unk|>.
+    unknown
+        char: an <unk> token for characters that the text does not have.
+    text_field
+        Which field of .jsonl and .parquet holds the text.
+    workers
+        Processes. Left out: one a core, where the text is large.
+    """
+    import time
+
+    from glassgpt.data.blocks import scan
+    from glassgpt.data.opening import learn_tokenizer, standard_input
+    from glassgpt.data.sources import find_sources, read_pieces
+    from glassgpt.tokenizers import TokenizerConfig
+
+    if not sources:
+        raise UserError("tokenizer train: name a text: a file, a folder, a corpus, or -")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: at least 1")
+    _check_out(out)
+    wanted = {"kind": kind, "vocab_size": vocab_size, "pattern": pattern, "min_count": min_count, "unknown": unknown}
+    config = TokenizerConfig.parse(wanted, "tokenizer train")
+    began = time.perf_counter()
+    with standard_input(sources) as stdin:
+        found = find_sources(sources, stdin)
+        facts = scan(read_pieces(found, text_field))
+        made = learn_tokenizer(config, found, facts, text_field=text_field, workers=workers)
+    made.save(out)
+    print(f"{made.vocab_size:,} entries from {facts.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {out}")
+    if vocab_size is not None and made.vocab_size < vocab_size:
+        print(f"fewer than {vocab_size:,}: nothing else in the text comes often enough")
+
+
+@tokenizer.command
+def encode(
+    file: str,
+    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    /,
+    *,
+    special: Annotated[bool, Switch] = False,
+) -> None:
+    """Print the ids of a text.
+
+    Parameters
+    ----------
+    file
+        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
+    text
+        Left out: standard input.
+    special
+        Names of special tokens in the text, such as <|endoftext|>, stand for these tokens.
+    """
+    from glassgpt.tokenizers import named_tokenizer
+
+    loaded = named_tokenizer(file)
+    whole = _stdin_text() if text is None else text
+    ids = loaded.encode_special(whole) if special else loaded.encode(whole)
+    print(*ids)
+
+
+@tokenizer.command
+def decode(file: str, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Print the text of ids, and nothing else.
+
+    Parameters
+    ----------
+    file
+        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
+    ids
+        Left out: from standard input.
+    """
+    from glassgpt.tokenizers import named_tokenizer
+
+    loaded = named_tokenizer(file)
+    words = list(ids) or _stdin_text().replace(",", " ").split()
+    try:
+        tokens = [int(word) for word in words]
+    except ValueError as error:
+        raise UserError(f"ids are whole numbers: {error}") from None
+    sys.stdout.write(loaded.decode(tokens))
+
+
+@tokenizer.command
+def info(
+    file: str,
+    /,
+    *,
+    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    data: Annotated[list[str] | None, Repeated] = None,
+    longest: WholeNumber = 12,
+    json_: Annotated[bool, Switch] = False,
+) -> None:
+    """Show a tokenizer: its vocabulary, how far a token reaches, its longest tokens, and how it cuts a text.
+
+    Parameters
+    ----------
+    file
+        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
+    text
+        A text to cut. Left out: the beginning of --data, or a sentence.
+    data
+        A text to count bytes per token on: as for `glassgpt train`.
+    longest
+        How many of the longest tokens.
+    json_
+        Print one JSON object.
+    """
+    import json
+
+    from glassgpt.data.opening import standard_input
+    from glassgpt.data.text import read_text
+    from glassgpt.tokenizers import named_tokenizer
+    from glassgpt.tokenizers.utf8 import encode_utf8
+
+    loaded = named_tokenizer(file)
+    facts: dict[str, Any] = {
+        "kind": loaded.kind,
+        "vocab_size": loaded.vocab_size,
+        "special_tokens": loaded.special_tokens,
+        "fingerprint": loaded.fingerprint,
+        **({"pattern": pattern} if (pattern := getattr(loaded, "pattern", None)) else {}),
+    }
+    if data:
+        with standard_input(data) as stdin:
+            whole = read_text(data, stdin=stdin)
+        tokens, size = len(loaded.encode(whole)), len(encode_utf8(whole))
+        facts |= {"bytes": size, "tokens": tokens, "bytes_per_token": size / tokens}
+    special = set(loaded.special_tokens.values())
+    usual = [token for token in range(loaded.vocab_size) if token not in special]
+    usual = [token for token in usual if len(loaded.token_bytes(token)) > 1]
+    long = sorted(usual, key=lambda token: (-len(loaded.token_bytes(token)), token))[: max(0, longest)]
+    shown = text or (whole[:400] if data else SAMPLE)
+    if json_:
+        facts["longest_tokens"] = {token: loaded.decode([token]) for token in long}
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+
+    _print_info(Console(), file, loaded, facts, long, shown)
+
+
+@tokenizer.command
+def export(file: str, /, *, out: Path) -> None:
+    """Write a byte-pair or byte tokenizer as Hugging Face's tokenizer.json.
+
+    Parameters
+    ----------
+    file
+        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
+    out
+        The file to write.
+    """
+    from glassgpt.interop.tokenizer_json import save_tokenizer_json
+    from glassgpt.tokenizers import named_tokenizer
+
+    _check_out(out)
+    save_tokenizer_json(named_tokenizer(file), out)
+    print(f"read it with tokenizers.Tokenizer.from_file({str(out)!r})")
+
+
+@tokenizer.command(name="import")
+def import_(file: Path, /, *, out: Path) -> None:
+    """Make a tokenizer from Hugging Face's tokenizer.json, if that is byte-level byte-pair encoding.
+
+    Parameters
+    ----------
+    file
+        A tokenizer.json.
+    out
+        The file to write.
+    """
+    from glassgpt.interop.tokenizer_json import load_tokenizer_json
+
+    _check_out(out)
+    made = load_tokenizer_json(file)
+    made.save(out)
+    print(f"{made.vocab_size:,} entries: {out}")
+
+
+def _check_out(out: Path) -> None:
+    if out.exists():
+        raise UserError(f"{out}: is there already: remove it, or choose another with --out")
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder to write {out.name} into")
+
+
+def _stdin_text() -> str:
+    from glassgpt.data.decoding import decoded
+
+    return "".join(decoded([sys.stdin.buffer.read()], "standard input"))
+
+
+def _print_info(
+    console: "Console", file: str, loaded: "Tokenizer", facts: dict[str, Any], longest: list[int], text: str
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from glassgpt.tokenizers.labels import token_label
+
+    table = Table(title=escape(file), title_justify="left", title_style="bold", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("kind", loaded.kind)
+    if "pattern" in facts:
+        table.add_row("pattern", escape(facts["pattern"]))
+    table.add_row("entries", f"{loaded.vocab_size:,}")
+    table.add_row("special tokens", ", ".join(f"{escape(n)} {i:,}" for n, i in loaded.special_tokens.items()) or "none")
+    table.add_row("fingerprint", loaded.fingerprint)
+    if "tokens" in facts:
+        table.add_row("tokens in the text", f"{facts['tokens']:,}")
+        table.add_row("bytes per token", f"{facts['bytes_per_token']:.3f}")
+    if longest:
+        table.add_row("longest tokens", "  ".join(escape(token_label(loaded.token_bytes(t))) for t in longest))
+    console.print(table, highlight=False)
+    try:
+        ids = loaded.encode(text)
+    except UserError as error:
+        console.print(f"no picture: {error}; choose a text with --text", markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print(f"how {len(text):,} characters become {len(ids):,} tokens:", highlight=False)
+    console.print(cut_picture(loaded, ids, colour=console.color_system is not None))
+
+
+def cut_picture(loaded: "Tokenizer", ids: list[int], *, colour: bool) -> Any:
+    """A text with its tokens told apart: by colours, or by bars where there are none."""
+    from rich.text import Text
+
+    from glassgpt.tokenizers.labels import token_label
+
+    picture = Text()
+    for number, token in enumerate(ids):
+        label = token_label(loaded.token_bytes(token))
+        lines = loaded.token_bytes(token).count(b"\n")
+        if colour:
+            picture.append(label, style=f"black on {COLOURS[number % len(COLOURS)]}")
+        else:
+            picture.append(("" if number == 0 or picture.plain.endswith("\n") else "|") + label)
+        picture.append("\n" * bool(lines))
+    return picture
