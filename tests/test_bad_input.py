@@ -129,6 +129,70 @@ for _name, _make, _message in [
     ("a field of a model alone", lambda f: ["info", "gpt2", "--training.batch-size", 5], "training.batch_size: gpt2"),
     ("a wrong field of a run", lambda f: ["info", f / "run", "--training.batch-size", "foo"], "training.batch_size"),
     ("a run that goes on with another text", lambda f: ["train", "--resume", f / "run", "--data", "-"], "--data=-"),
+    # tokenizers
+    ("a tokenizer of nothing", lambda f: ["tokenizer", "train", "--out", f / "t.json"], "name a text"),
+    ("a tokenizer that is there", lambda f: ["tokenizer", "train", f / "text.txt", "--out", f / "text.txt"], "already"),
+    ("a tokenizer nowhere", lambda f: ["tokenizer", "train", f / "text.txt", "--out", f / "a" / "t"], "no such folder"),
+    (
+        "a vocabulary below the bytes",
+        lambda f: ["tokenizer", "train", f / "text.txt", "--vocab-size", 200, "--out", f / "t.json"],
+        "vocab_size 200: a bpe tokenizer begins with 256 bytes",
+    ),
+    (
+        "a pattern that is none",
+        lambda f: ["tokenizer", "train", f / "text.txt", "--pattern", "(", "--out", f / "t.json"],
+        "pattern: '\\(' is neither gpt2 nor gpt4",
+    ),
+    ("a kind that is none", training("--tokenizer.kind", "bpee"), "tokenizer.kind"),
+    ("a tokenizer file that is not there", training("--tokenizer.file", "no.json"), "no.json: no such file"),
+    ("encoding with nothing", lambda f: ["tokenizer", "encode", f / "no.json", "x"], "no tokenizer"),
+    ("encoding with a text", lambda f: ["tokenizer", "encode", f / "text.txt", "x"], "not readable"),
+    ("decoding words", lambda f: ["tokenizer", "decode", "byte", "1", "two"], "whole numbers.*'two'"),
+    ("decoding what is no id", lambda f: ["tokenizer", "decode", "byte", "-5"], "token id -5 is not in the vocab"),
+    ("exporting characters", lambda f: ["tokenizer", "export", f / "run", "--out", f / "t"], "char.*bpe and byte"),
+    ("importing a text", lambda f: ["tokenizer", "import", f / "text.txt", "--out", f / "t"], "text.txt"),
+    # preparing
+    ("preparing nothing", lambda f: ["prepare", "--out", f / "out"], "name a text"),
+    ("preparing nowhere", lambda f: ["prepare", f / "text.txt"], "--out"),
+    ("preparing into a run", lambda f: ["prepare", f / "text.txt", "--out", f / "run"], "not an empty folder"),
+    ("preparing what is not there", lambda f: ["prepare", f / "no", "--out", f / "out"], "no such tok|no such file"),
+    (
+        "preparing with a text as a tokenizer",
+        lambda f: ["prepare", f / "text.txt", "--tokenizer", f / "text.txt", "--out", f / "out"],
+        "not readable as a glassgpt tokenizer",
+    ),
+    (
+        "preparing unknown characters",
+        lambda f: [
+            (f / "new.txt").write_text("the Cat"),
+            *("prepare", f / "new.txt", "--tokenizer", f / "run", "--out", f / "out"),
+        ][1:],
+        r"'C' \(U\+0043\)",
+    ),
+    (
+        "preparing all for validation",
+        lambda f: ["prepare", f / "text.txt", "--tokenizer", "byte", "--val-fraction", 1, "--out", f / "out"],
+        "val_fraction.*less than 1",
+    ),
+    (
+        "no workers",
+        lambda f: ["prepare", f / "text.txt", "--tokenizer", "byte", "--workers", 0, "--out", f / "out"],
+        "--workers 0",
+    ),
+    (
+        "training on a damaged folder",
+        lambda f: [(f / "header.json").write_text("{}"), "train", "--data", f, "--out", f / "out"][1:],
+        "header.json: not the header of a prepared text",
+    ),
+    # comparing
+    ("comparing nothing", lambda f: ["compare"], "name run folders"),
+    ("comparing what is no run", lambda f: ["compare", f / "run", f], "not a run folder"),
+    ("a picture nowhere", lambda f: ["compare", f / "run", "--out", f / "a" / "b.png"], "no such folder"),
+    (
+        "a tokenizer that was exchanged",
+        damaged("tokenizer.json", b'{"format": "glassgpt-tokenizer", "version": 1, "kind": "byte"}', "evaluate"),
+        "not the tokenizer of this run",
+    ),
     # generating and evaluating
     ("an empty prompt", generating("--prompt", ""), "the prompt is empty"),
     ("a prompt longer than the block", generating("--prompt", "the cat sat on the mat"), "--crop-prompt"),

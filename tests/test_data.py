@@ -110,6 +110,53 @@ def test_a_sampled_evaluation_looks_at_about_so_many_tokens(length: int, max_tok
     assert len(targets) <= max(8, max_tokens)
 
 
+documents = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(
+    lambda lengths: (np.cumsum([0, *lengths])[:-1], sum(lengths))
+)
+
+
+@given(documents, st.integers(1, 9), st.integers(1, 7), st.sampled_from(["windows", "epochs"]), st.integers(1, 12))
+def test_windows_within_documents(
+    found: tuple[np.ndarray, int], block_size: int, batch_size: int, order, stride: int
+) -> None:
+    """Every window that fits into a document, and no other."""
+    begins, total = found
+    ends = [*begins[1:].tolist(), total]
+    step = stride if order == "epochs" else 1
+    wanted = [
+        start
+        for begin, end in zip(begins.tolist(), ends, strict=True)
+        for start in range(begin, end - block_size, step)
+    ]
+    if not wanted:
+        with pytest.raises(UserError, match="longest document"):
+            Batches(IDS[:total], block_size, batch_size, order=order, stride=stride, documents=begins)
+        return
+    batches = Batches(IDS[:total], block_size, batch_size, order=order, stride=stride, documents=begins)
+    assert batches.n_windows == len(wanted)
+    starts = np.concatenate([batches.starts(number) for number in range(-(-len(wanted) // batch_size))])
+    assert set(starts.tolist()) <= set(wanted)
+    if order == "epochs":
+        assert Counter(starts[: len(wanted)].tolist()) == Counter(wanted)
+
+
+@given(documents, st.integers(1, 20), st.integers(1, 5))
+def test_evaluation_within_documents_predicts_all_but_the_first_of_each(
+    found: tuple[np.ndarray, int], block_size: int, batch_size: int
+) -> None:
+    begins, total = found
+    if total == len(begins):
+        return  # documents of one token each: nothing to predict
+    windows = Windows(IDS[:total], block_size, batch_size, documents=begins)
+    pairs = [pair for inputs, targets in windows for pair in zip(inputs, targets, strict=True)]
+    targets = [token for _, row in pairs for token in row.tolist()]
+    assert sorted(targets) == sorted(set(range(total)) - set(begins.tolist()))
+    assert windows.tokens == len(targets)
+    for inputs, row in pairs:
+        assert torch.equal(row, inputs + 1)  # in one piece
+        assert not set(row.tolist()) & set(begins.tolist())
+
+
 @pytest.mark.parametrize(
     ("vocab_size", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "uint32")]
 )

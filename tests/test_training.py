@@ -27,6 +27,7 @@ from glassgpt.model.gpt import GPT
 from glassgpt.recipes import Recipe, TrainingConfig, load_recipe, merge
 from glassgpt.runs import load, read_metrics
 from glassgpt.training import session
+from glassgpt.training.baseline import bigram_score
 from glassgpt.training.checkpoints import list_checkpoints, load_newest_checkpoint, save_checkpoint
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
 from glassgpt.training.optimizer import learning_rate, make_optimizer
@@ -104,6 +105,16 @@ def test_any_module_that_maps_ids_to_logits_can_be_trained() -> None:
         event.loss.item() for event in make_trainer(Own(), learning_rate=0.1, max_steps=60) if isinstance(event, Step)
     ]
     assert losses[-1] < losses[0] - 0.2
+
+
+@pytest.mark.parametrize("vocab_size", [7, 300])
+def test_the_bigram_baseline_scores_as_its_table_does(vocab_size: int) -> None:
+    ids = np.random.default_rng(0).integers(7, size=3000) ** 2 % vocab_size
+    table = Bigram.counted(ids[:2000], ModelConfig(kind="bigram", vocab_size=vocab_size))
+    windows = Windows(ids[2000:], 16)
+    whole, by_counts = evaluate(table, windows, torch.device("cpu")), bigram_score(ids[:2000], windows, vocab_size)
+    assert by_counts.tokens == whole.tokens
+    assert by_counts.loss == pytest.approx(whole.loss, rel=1e-6)
 
 
 def test_the_bigram_by_gradient_descent_comes_to_the_counted_one() -> None:

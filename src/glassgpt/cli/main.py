@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from glassgpt import __version__
+from glassgpt.cli.compare import compare
 from glassgpt.cli.evaluate import evaluate
 from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
@@ -33,7 +34,7 @@ def make_app() -> App:
         help_flags=["--help", "-h"],
         result_action="return_value",
     )
-    for command in (train, generate, evaluate, prepare, info, recipes):
+    for command in (train, generate, evaluate, compare, prepare, info, recipes):
         app.command(command)
     app.command(tokenizer)
     return app

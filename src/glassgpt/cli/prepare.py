@@ -62,18 +62,16 @@ def prepare(
     learned = tokenizer in KINDS and tokenizer not in ("byte", "gpt2")
     if vocab_size is not None and tokenizer not in ("word", "bpe"):
         raise UserError(f"--vocab-size: only for --tokenizer word or bpe, not {tokenizer}")
-    config = TokenizerConfig.parse({"kind": tokenizer, "vocab_size": vocab_size}, "tokenizer") if learned else None
+    config = TokenizerConfig.parse({"kind": tokenizer if learned else "byte", "vocab_size": vocab_size}, "tokenizer")
     check_free(out)
-    made = None if config else named_tokenizer(tokenizer)
     began = time.perf_counter()
     with standard_input(data.source) as stdin:
         found = find_sources(data.source, stdin)
+        ready = None if learned else named_tokenizer(tokenizer)
         facts = scan(read_pieces(found, text_field))
-        if config:
-            made = learn_tokenizer(
-                config, found, facts, val_fraction=val_fraction, text_field=text_field, workers=workers
-            )
-        assert made is not None
+        made = ready or learn_tokenizer(
+            config, found, facts, val_fraction=val_fraction, text_field=text_field, workers=workers
+        )
         with progress_bar("preparing", facts.bytes) as progress:
             folder = prepare_tokens(
                 found,

@@ -110,7 +110,7 @@ def prepare(
                     return TokenFolder(out)
                 job = _Job(work, tokenizer, facts, val_fraction)
                 pieces = split_pieces(read_pieces(sources, text_field), job.cut)
-                blocks = make_blocks(pieces, tokenizer.safe_cut)
+                blocks = make_blocks(pieces, tokenizer.safe_cut, BLOCK)
                 if workers is None:
                     workers = usable_cores() if facts.bytes > 2 * BLOCK else 1
                 if progress:

@@ -57,6 +57,11 @@ class Tokens:
     unknown_bits: float
     tokenizer: Tokenizer
 
+    @property
+    def bytes_per_token(self) -> float:
+        """How much text a token stands for, on average."""
+        return self.bytes / max(1, len(self.ids))
+
     def measure(self, *, within_documents: bool = False) -> Measure:
         """Of all tokens but the first (of each document, if windows do not cross them), which nothing predicts.
 

@@ -29,15 +29,16 @@ class MetricsFile:
     Args:
         folder: of the run. Lines after `last_step`, from before an interruption, are removed.
         measure: of the validation text.
+        bytes_per_token: of the training text.
         every: steps between lines.
         last_step: the step that the run goes on from; 0 for a new one.
     """
 
-    def __init__(self, folder: RunFolder, measure: Measure, every: int, last_step: int = 0):
+    def __init__(self, folder: RunFolder, measure: Measure, bytes_per_token: float, every: int, last_step: int = 0):
         rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step]
         write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = folder.metrics.open("a", encoding="utf-8", newline="\n")
-        self._measure, self._every = measure, every
+        self._measure, self._bytes_per_token, self._every = measure, bytes_per_token, every
         self._row: dict[str, Any] | None = None
         self._last: Step | None = None
         self._rate_from: tuple[int, float] | None = None
@@ -74,6 +75,7 @@ class MetricsFile:
         return {
             "step": event.step,
             "tokens": event.tokens,
+            "bytes": round(event.tokens * self._bytes_per_token),
             "train_loss": loss,
             "val_loss": None,
             "val_bits_per_byte": None,

@@ -86,7 +86,7 @@ def write_summary(
         "best_step": progress.best_step or progress.step,
         "steps": progress.step,
         "tokens": progress.tokens,
-        "bytes_per_token": text.bytes / len(text.ids),
+        "bytes_per_token": text.bytes_per_token,
         "training_seconds": round(progress.seconds, 2),
         "tokens_per_second": _usual_speed(rows, progress.tokens / max(progress.seconds, 1e-9)),
         "parameters": sizes(recipe.model).parameters,

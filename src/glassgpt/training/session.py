@@ -205,7 +205,13 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     baseline = bigram_score(prepared.train.ids, judged, prepared.tokenizer.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
-        metrics = MetricsFile(folder, prepared.measure, recipe.training.log_every, trainer.progress.step)
+        metrics = MetricsFile(
+            folder,
+            prepared.measure,
+            prepared.train.bytes_per_token,
+            recipe.training.log_every,
+            trainer.progress.step,
+        )
         stack.callback(metrics.close)
         terminal = stack.enter_context(Terminal(trainer, console, prepared.measure))
         stack.enter_context(_stopping_on_interrupt(trainer, terminal.note))

@@ -1,0 +1,54 @@
+"""glassgpt compare"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from glassgpt.cli.options import Switch
+from glassgpt.errors import UserError
+
+
+def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool, Switch] = False) -> None:
+    """Compare runs, whatever their tokenizers, in bits per byte of validation text.
+
+    Parameters
+    ----------
+    runs
+        Run folders, finished or not.
+    out
+        The picture: bits per byte against training time and against bytes of text seen.
+    json_
+        Print one JSON array, and draw nothing.
+    """
+    from glassgpt.training.comparison import differences, draw_comparison, read_compared
+
+    if not runs:
+        raise UserError("compare: name run folders, such as runs/*")
+    if not json_ and not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder to write {out.name} into")
+    compared = sorted(map(read_compared, runs), key=lambda run: run.bits_per_byte or float("inf"))
+    if json_:
+        print(json.dumps([run.to_dict() for run in compared]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for name in ("run", "tokenizer", "entries", "parameters", "bits/byte", "tokens/s", "time"):
+        table.add_column(name, justify="left" if name in ("run", "tokenizer") else "right", no_wrap=name != "run")
+    for run in compared:
+        table.add_row(
+            run.name,
+            run.recipe.tokenizer.kind,
+            f"{run.recipe.model.vocab_size:,}",
+            f"{run.parameters:,}",
+            "-" if run.bits_per_byte is None else f"{run.bits_per_byte:.4f}",
+            "-" if run.tokens_per_second is None else f"{run.tokens_per_second:,.0f}",
+            f"{run.seconds:,.0f} s",
+        )
+    console = Console()
+    console.print(table)
+    for line in differences(compared):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    draw_comparison(compared, out)
+    console.print(f"curves: {out}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,130 @@
+"""Several runs beside each other, in bits per byte: the one figure that does not depend on the tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from glassgpt.errors import UserError
+from glassgpt.files import replacing
+from glassgpt.model.sizing import sizes
+from glassgpt.recipes import Recipe
+from glassgpt.runs import RunFolder, read_metrics
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run in the comparison.
+
+    Attributes:
+        name: of its folder.
+        recipe: what it was made from.
+        bits_per_byte: of the best weights; None if nothing was evaluated yet.
+        tokens_per_second: the median while training; None if too short to tell.
+        seconds: of training.
+        steps: that were made.
+        finished: whether it reached its end.
+        curve: at each evaluation: seconds of training, bytes of text seen, bits per byte.
+    """
+
+    name: str
+    recipe: Recipe
+    parameters: int
+    bits_per_byte: float | None
+    tokens_per_second: float | None
+    seconds: float
+    steps: int
+    finished: bool
+    curve: list[tuple[float, float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the table shows, as JSON data."""
+        return {
+            "run": self.name,
+            "tokenizer": self.recipe.tokenizer.kind,
+            "vocab_size": self.recipe.model.vocab_size,
+            "parameters": self.parameters,
+            "bits_per_byte": self.bits_per_byte,
+            "tokens_per_second": self.tokens_per_second,
+            "training_seconds": self.seconds,
+            "steps": self.steps,
+            "finished": self.finished,
+        }
+
+
+def read_compared(path: Path) -> Compared:
+    """What a run folder says of itself; the run may still be going.
+
+    Raises:
+        UserError: it is no run folder, or damaged, or from before there were bits per byte in the metrics.
+    """
+    folder = RunFolder(path)
+    recipe = folder.read_recipe()
+    rows = read_metrics(folder.metrics)
+    try:
+        evaluated = [row for row in rows if row["val_bits_per_byte"] is not None]
+        curve = [(row["seconds"], row["bytes"], row["val_bits_per_byte"]) for row in evaluated]
+        speeds = [row["tokens_per_second"] for row in rows if row["tokens_per_second"] is not None]
+        seconds, steps = (rows[-1]["seconds"], rows[-1]["step"]) if rows else (0.0, 0)
+    except (KeyError, TypeError):
+        raise UserError(f"{folder.metrics}: made by an older glassgpt, without bits per byte: train again") from None
+    return Compared(
+        name=path.resolve().name,
+        recipe=recipe,
+        parameters=sizes(recipe.model).parameters,
+        bits_per_byte=min((bits for _, _, bits in curve), default=None),
+        tokens_per_second=median(speeds) if speeds else None,
+        seconds=seconds,
+        steps=steps,
+        finished=folder.summary.exists(),
+        curve=curve,
+    )
+
+
+def differences(runs: Sequence[Compared]) -> list[str]:
+    """What makes the runs' figures less than comparable, one line each; none if all were judged on the same text."""
+    found = []
+    judged = {(run.recipe.data.sha256, run.recipe.data.val_fraction) for run in runs}
+    if len(judged) > 1:
+        found.append("the runs were not judged on the same text: their bits per byte do not compare")
+    for run in runs:
+        if run.recipe.training.eval_tokens is not None:
+            found.append(f"{run.name}: judged on a sample of its validation text (training.eval_tokens)")
+        if run.bits_per_byte is None:
+            found.append(f"{run.name}: nothing was evaluated on a validation text")
+        elif not run.finished:
+            found.append(f"{run.name}: not finished, or interrupted, at step {run.steps:,}")
+    return found
+
+
+def draw_comparison(runs: Sequence[Compared], path: Path) -> None:
+    """Draw bits per byte of the validation text against training time and against bytes seen, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    by_time, by_bytes = figure.subplots(1, 2, sharey=True)
+    for number, run in enumerate(runs):
+        style = {
+            "color": COLOURS[number % len(COLOURS)],
+            "linestyle": ("-", "--", ":")[number // len(COLOURS) % 3],
+            "marker": "os^Dv<>"[number % 7],
+            "markersize": 4,
+        }
+        kind, best = run.recipe.tokenizer.kind, "" if run.bits_per_byte is None else f": {run.bits_per_byte:.3f}"
+        label = run.name + ("" if kind in run.name else f" ({kind})") + best
+        by_time.plot([seconds for seconds, _, _ in run.curve], [bits for _, _, bits in run.curve], label=label, **style)
+        by_bytes.plot([size / 1e6 for _, size, _ in run.curve], [bits for _, _, bits in run.curve], **style)
+    by_time.set(xlabel="training time (s)", ylabel="bits per byte of validation text")
+    by_bytes.set(xlabel="text seen (MB)")
+    for axes in (by_time, by_bytes):
+        axes.set_xlim(0, None)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    by_time.legend(frameon=False, fontsize=9)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
