@@ -361,6 +361,7 @@ def test_a_runs_own_recipe_gives_its_name_on(
 def test_every_recipe_is_whole() -> None:
     assert set(recipe_names()) == {
         *("default", "shakespeare-byte", "shakespeare-char", "shakespeare-12k", "shakespeare-cpu", "pooh", "gpt2-124m"),
+        *("shakespeare-bpe", "shakespeare-gpt2"),
     }
     for name in recipe_names():
         assert load_recipe(name).description

@@ -92,7 +92,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file (expected {what})") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as {what}: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not readable as {what}: it does not hold a JSON object")

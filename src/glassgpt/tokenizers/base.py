@@ -148,7 +148,7 @@ def read_tokenizer_file(path: Path) -> dict[str, Any]:
     if data.pop("format", None) != FORMAT:
         raise UserError(f"{path}: not a glassgpt tokenizer (no format {FORMAT!r} in it)")
     version = data.pop("version", None)
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise UserError(f"{path}: damaged tokenizer file: version is {version!r}")
     if version > VERSION:
         raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}); update it")

@@ -86,6 +86,8 @@ class BPETokenizer(Tokenizer):
         free = [token for token in range(total) if token not in taken]
         if len(taken) != len(special) or len(free) != len(self.tokens):
             raise ValueError("the ids of the special tokens are not distinct and below the vocabulary's size")
+        if "" in self._special:
+            raise ValueError("a special token has no name")
         self.ranks = dict(zip(self.tokens, free, strict=True))
         self._bytes = [b""] * total
         for data, token in chain(self.ranks.items(), ((encode_utf8(n), i) for n, i in self._special.items())):

@@ -1,6 +1,6 @@
 """From a configuration, and a text where it takes one, to a tokenizer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from glassgpt.errors import UserError, suggest
@@ -51,10 +51,17 @@ def make_tokenizer(
         return CharTokenizer(characters, unknown=config.unknown)
     if config.kind == "word":
         words = count(texts, cut_words, workers=workers, progress=progress)
+        _require(words)
         return WordTokenizer.from_counts(words, vocab_size=config.vocab_size, min_count=config.min_count)
     counts = count(texts, Pieces(config.pattern).cut, workers=workers, progress=progress)
+    _require(counts)
     n_tokens = (config.vocab_size or DEFAULT_BPE_SIZE) - 1  # less <|endoftext|>
     return BPETokenizer(learn_tokens(counts, n_tokens, progress), config.pattern)
+
+
+def _require(counts: Mapping[str, int]) -> None:
+    if not counts:
+        raise UserError("a tokenizer needs a text to learn from: this one is empty")
 
 
 def learns(config: TokenizerConfig) -> bool:

@@ -46,7 +46,9 @@ class Pieces:
         self.expression, boundary = _NAMED.get(pattern, (pattern, None))
         try:
             self._compiled = regex.compile(self.expression)
-        except (regex.error, RecursionError) as error:
+            if self._compiled.flags & regex.REVERSE:
+                raise ValueError("it searches backwards")
+        except (regex.error, RecursionError, ValueError) as error:  # regex's own errors are not all regex.error
             raise UserError(f"{pattern!r} is neither {' nor '.join(PATTERNS)} nor a pattern: {error}") from None
         self._boundary = boundary and regex.compile(boundary)
 

@@ -35,7 +35,8 @@ class WordTokenizer(Tokenizer):
         self._ids = {word: token for token, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             raise ValueError("a word comes twice")
-        if wrong := next((word for word in self.words if not _PIECE.fullmatch(word)), None):
+        wrong = next((word for word in self.words if not _PIECE.fullmatch(word)), None)
+        if wrong is not None:
             raise ValueError(f"{wrong!r} is not one word or sign")
         self._unknown = len(self.words)
         self._bytes = [encode_utf8(word) for word in (*self.words, UNKNOWN, END_OF_TEXT)]
