@@ -175,18 +175,18 @@ def test_several_files_and_folders_are_joined_in_order(tmp_path: Path) -> None:
     (tmp_path / "folder" / "inner" / "c.md").write_text("three", encoding="utf-8")
     (tmp_path / "folder" / "ignored.bin").write_bytes(b"\x00")
     (tmp_path / "a.txt").write_text("one", encoding="utf-8")
-    assert read_text([str(tmp_path / "a.txt"), str(tmp_path / "folder")]) == "one\ntwo\nthree"
+    assert read_text(DataConfig(source=[str(tmp_path / "a.txt"), str(tmp_path / "folder")])) == "one\ntwo\nthree"
 
 
 def test_byte_order_mark_and_windows_newlines_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
-    assert read_text([str(tmp_path / "a.txt")]) == "one\ntwo\n"
+    assert read_text(DataConfig(source=[str(tmp_path / "a.txt")])) == "one\ntwo\n"
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("é\n".encode())))
     with standard_input(["-"]) as path:
-        assert read_text(["-"], stdin=path) == "é\n"
+        assert read_text(DataConfig(source=["-"]), path) == "é\n"
     with standard_input(["pooh"]) as path:
         assert path is None
 
@@ -205,16 +205,16 @@ def test_what_is_no_text_is_refused(content: bytes, message: str, tmp_path: Path
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        read_text([str(path)])
+        read_text(DataConfig(source=[str(path)]))
 
 
 def test_missing_sources(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"did you mean 'shakespeare'\?"):
-        read_text(["shakespear"])
+        read_text(DataConfig(source=["shakespear"]))
     with pytest.raises(UserError, match=r"no such file or folder$"):
-        read_text([str(tmp_path / "nothing.txt")])
+        read_text(DataConfig(source=[str(tmp_path / "nothing.txt")]))
     with pytest.raises(UserError, match="no text files in this folder"):
-        read_text([str(tmp_path)])
+        read_text(DataConfig(source=[str(tmp_path)]))
 
 
 # --- corpora -----------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_the_python_reference_is_always_there() -> None:
 def test_named_corpora(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = corpus_or_skip(name)
     assert corpus_file(name) == path
-    text = read_text([name])
+    text = read_text(DataConfig(source=[name]))
     assert (
         len(set(text))
         == CORPORA[name].distinct_characters
@@ -249,7 +249,7 @@ def test_another_text_under_a_corpus_name_is_refused(tmp_path: Path, monkeypatch
     (tmp_path / CORPORA["pooh"].filename).write_text("not Pooh", encoding="utf-8")
     monkeypatch.setenv("GLASSGPT_DATA", str(tmp_path))
     with pytest.raises(UserError, match="SHA-256 differs"):
-        read_text(["pooh"])
+        read_text(DataConfig(source=["pooh"]))
 
 
 def test_where_nothing_can_be_fetched_the_message_says_what_to_do(
@@ -262,7 +262,7 @@ def test_where_nothing_can_be_fetched_the_message_says_what_to_do(
     )
     monkeypatch.setattr("requests.get", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no network")))
     with pytest.raises(UserError, match=r"put it as tinyshakespeare.txt into a folder.*GLASSGPT_DATA"):
-        read_text(["shakespeare"])
+        read_text(DataConfig(source=["shakespeare"]))
 
 
 def test_a_fetched_corpus_is_checked_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,12 +291,12 @@ def test_a_fetched_corpus_is_checked_and_cached(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setitem(CORPORA, "pooh", corpus)
         monkeypatch.delenv("GLASSGPT_DATA", raising=False)
         monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path / "cache"))
-        assert read_text(["pooh"]) == "hello\n"
+        assert read_text(DataConfig(source=["pooh"])) == "hello\n"
         (served / "text.txt").write_text("other\n", encoding="utf-8")
-        assert read_text(["pooh"]) == "hello\n"
+        assert read_text(DataConfig(source=["pooh"])) == "hello\n"
         monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path / "empty cache"))
         with pytest.raises(UserError, match="is another text"):
-            read_text(["pooh"])
+            read_text(DataConfig(source=["pooh"]))
     finally:
         server.shutdown()
         server.server_close()

@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.data import prepare as module
-from glassgpt.data.blocks import SPLITS, Block, make_blocks, scan, split_pieces
+from glassgpt.data.blocks import SPLITS, Block, make_blocks, split_pieces
 from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import python_reference
 from glassgpt.data.decoding import decoded
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.prepare import prepare
 from glassgpt.data.sources import find_sources, read_pieces
-from glassgpt.data.text import read_text
+from glassgpt.data.text import Text
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
 from glassgpt.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer, TokenizerConfig, WordTokenizer
@@ -76,9 +76,9 @@ def written(folder: Path, name: str, documents: list[str]) -> Path:
     return path
 
 
-def documents_read(*names: object, text_field: str = "text") -> list[str]:
+def documents_read(*names: object, text_field: str = "text", separator: str | None = None) -> list[str]:
     found: list[str] = []
-    for begins, text in read_pieces(find_sources([str(name) for name in names]), text_field):
+    for begins, text in read_pieces(find_sources([str(name) for name in names]), text_field, separator):
         if begins:
             found.append("")
         found[-1] += text
@@ -110,6 +110,15 @@ def test_folders_and_patterns_take_what_is_text_once_and_in_order(tmp_path: Path
         *("in/b.txt", "in/a.jsonl.gz", "in/deep/c.txt.zst")
     ]
     assert documents_read(tmp_path / "**/*.zst") == ["in/deep/c.txt.zst"]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
+def test_a_separator_tells_documents_apart(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glassgpt.data.sources.CHUNK", chunk)
+    text = "\n one\n<|end|>\ntwo <|end\n<|end|><|end|>\n\n<|end|>  three<|end|"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    assert documents_read(tmp_path / "a.txt", separator="<|end|>") == ["\n one\n", "two <|end\n", "  three<|end|"]
+    assert documents_read(tmp_path / "a.txt") == [text]
 
 
 def test_another_field_holds_the_text(tmp_path: Path) -> None:
@@ -236,8 +245,11 @@ def rows(tmp_path: Path) -> Path:
     return written(tmp_path, "rows.jsonl", texts)
 
 
-def prepared(source: Path, out: Path, tokenizer: Tokenizer, **settings: object) -> TokenFolder:
-    return prepare(find_sources([str(source)]), tokenizer, out, **settings)  # type: ignore[arg-type]
+def prepared(
+    source: Path, out: Path, tokenizer: Tokenizer, *, val_fraction: float = 0.1, workers: int | None = None
+) -> TokenFolder:
+    text = Text.open(DataConfig(source=[str(source)], val_fraction=val_fraction))
+    return prepare(text, tokenizer, out, workers=workers)
 
 
 def test_the_folder_holds_every_document_in_order(rows: Path, tmp_path: Path) -> None:
@@ -348,9 +360,8 @@ def test_an_interrupted_call_is_taken_up(
 
 
 def list_of_blocks(source: Path) -> list[Block]:
-    found = list(read_pieces(find_sources([str(source)])))
-    cut = int(scan(found).characters * 0.9)
-    return list(make_blocks(split_pieces(found, cut), LEARNED["gpt2"].safe_cut, 5_000))
+    text = Text.open(DataConfig(source=[str(source)]))
+    return list(make_blocks(text.split_pieces(), LEARNED["gpt2"].safe_cut, 5_000))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -492,7 +503,6 @@ def test_bpe_and_words_see_the_training_text_alone(tmp_path: Path) -> None:
         tokenizer = open_tokens(data, TokenizerConfig(kind=kind)).tokenizer
         known = b" ".join(tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size))
         assert b"train" in known and b"held" not in known
-    assert "h" in read_text(data.source)
     open_tokens(data, TokenizerConfig(kind="char"))  # characters of all of it: else it could not be evaluated
 
 

@@ -1,6 +1,7 @@
 """glassgpt prepare"""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,6 +17,7 @@ def prepare(
     vocab_size: WholeNumber | None = None,
     val_fraction: float = 0.1,
     text_field: str = "text",
+    separator: str | None = None,
     workers: WholeNumber | None = None,
 ) -> None:
     """Turn texts of any size into a folder of tokens to train on.
@@ -39,58 +41,48 @@ def prepare(
         Share of the characters, at the end, that is kept for validation.
     text_field
         Which field of .jsonl and .parquet holds the text.
+    separator
+        What stands between the documents of a text file, such as '<|endoftext|>'; it is no text itself.
     workers
         Processes. Left out: one a core.
     """
     import time
 
-    from glassgpt.data.blocks import scan
     from glassgpt.data.config import DataConfig
     from glassgpt.data.opening import learn_tokenizer, standard_input
     from glassgpt.data.prepare import check_free
     from glassgpt.data.prepare import prepare as prepare_tokens
     from glassgpt.data.progress import progress_bar
-    from glassgpt.data.sources import find_sources, read_pieces
-    from glassgpt.tokenizers import named_tokenizer
-    from glassgpt.tokenizers.config import KINDS, TokenizerConfig
+    from glassgpt.data.text import Text
+    from glassgpt.tokenizers import TokenizerConfig, named_tokenizer
 
     if not sources:
         raise UserError("prepare: name a text: a file, a folder, a corpus, or -")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
-    data = DataConfig.parse({"source": sources, "val_fraction": val_fraction, "text_field": text_field}, "prepare")
-    learned = tokenizer in KINDS and tokenizer not in ("byte", "gpt2")
     if vocab_size is not None and tokenizer not in ("word", "bpe"):
         raise UserError(f"--vocab-size: only for --tokenizer word or bpe, not {tokenizer}")
-    config = TokenizerConfig.parse({"kind": tokenizer if learned else "byte", "vocab_size": vocab_size}, "tokenizer")
+    data = DataConfig.parse(
+        {"source": sources, "val_fraction": val_fraction, "text_field": text_field, "separator": separator}, "prepare"
+    )
     check_free(out)
     began = time.perf_counter()
     with standard_input(data.source) as stdin:
-        found = find_sources(data.source, stdin)
-        ready = None if learned else named_tokenizer(tokenizer)
-        facts = scan(read_pieces(found, text_field))
-        made = ready or learn_tokenizer(
-            config, found, facts, val_fraction=val_fraction, text_field=text_field, workers=workers
-        )
-        with progress_bar("preparing", facts.bytes) as progress:
-            folder = prepare_tokens(
-                found,
-                made,
-                out,
-                facts=facts,
-                names=data.source,
-                val_fraction=val_fraction,
-                text_field=text_field,
-                workers=workers,
-                progress=progress,
-            )
+        text = Text.open(data, stdin)
+        if tokenizer in ("char", "word", "bpe"):
+            config = TokenizerConfig.parse({"kind": tokenizer, "vocab_size": vocab_size}, "prepare")
+            made = learn_tokenizer(config, text, workers=workers)
+        else:
+            made = named_tokenizer(tokenizer)
+        with progress_bar("preparing", text.bytes) as progress:
+            folder = prepare_tokens(text, made, out, workers=workers, progress=progress)
     seconds = time.perf_counter() - began
     print(
-        f"{facts.bytes:,} bytes in {facts.documents:,} {'document' if facts.documents == 1 else 'documents'}, "
-        f"{seconds:.1f} s ({facts.bytes / seconds / 1e6:.1f} MB/s)"
+        f"{text.bytes:,} bytes in {text.documents:,} {'document' if text.documents == 1 else 'documents'}, "
+        f"{seconds:.1f} s ({text.bytes / seconds / 1e6:.1f} MB/s)"
     )
     for split in ("train", "val"):
         tokens = folder.header["splits"][split]
         if tokens["tokens"]:
             print(f"{split:5}  {tokens['tokens']:>14,} tokens  {tokens['bytes'] / tokens['tokens']:.3f} bytes/token")
-    print(f"train on it:\n  glassgpt train --data {out}")
+    print(f"train on it:\n  glassgpt train --data {quote(str(out))}")

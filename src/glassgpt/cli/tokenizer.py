@@ -27,9 +27,11 @@ def train(
     kind: Literal["bpe", "word", "char"] = "bpe",
     vocab_size: WholeNumber | None = None,
     pattern: str = "gpt2",
+    special: Annotated[list[str] | None, Repeated] = None,
     min_count: WholeNumber = 2,
     unknown: Annotated[bool, Switch] = False,
     text_field: str = "text",
+    separator: str | None = None,
     workers: WholeNumber | None = None,
 ) -> None:
     """Learn a tokenizer from texts.
@@ -46,20 +48,24 @@ def train(
         bpe: how many entries, special ones included [4096]; word: the most entries [all].
     pattern
         bpe: how text is cut before merging: gpt2, gpt4, or a regular expression.
+    special
+        bpe: a special token beside <|endoftext|>, such as <|user|>. May come several times.
     min_count
         word: words that come less often become <|unk|>.
     unknown
         char: an <unk> token for characters that the text does not have.
     text_field
         Which field of .jsonl and .parquet holds the text.
+    separator
+        What stands between the documents of a text file, such as '<|endoftext|>'; it is no text itself.
     workers
         Processes. Left out: one a core, where the text is large.
     """
     import time
 
-    from glassgpt.data.blocks import scan
+    from glassgpt.data.config import DataConfig
     from glassgpt.data.opening import learn_tokenizer, standard_input
-    from glassgpt.data.sources import find_sources, read_pieces
+    from glassgpt.data.text import Text
     from glassgpt.tokenizers import TokenizerConfig
 
     if not sources:
@@ -67,15 +73,26 @@ def train(
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
     _check_out(out)
-    wanted = {"kind": kind, "vocab_size": vocab_size, "pattern": pattern, "min_count": min_count, "unknown": unknown}
-    config = TokenizerConfig.parse(wanted, "tokenizer train")
+    config = TokenizerConfig.parse(
+        {
+            "kind": kind,
+            "vocab_size": vocab_size,
+            "pattern": pattern,
+            "special": special or [],
+            "min_count": min_count,
+            "unknown": unknown,
+        },
+        "tokenizer train",
+    )
     began = time.perf_counter()
+    data = DataConfig.parse(
+        {"source": sources, "val_fraction": 0.0, "text_field": text_field, "separator": separator}, "tokenizer train"
+    )
     with standard_input(sources) as stdin:
-        found = find_sources(sources, stdin)
-        facts = scan(read_pieces(found, text_field))
-        made = learn_tokenizer(config, found, facts, text_field=text_field, workers=workers)
+        text = Text.open(data, stdin)
+        made = learn_tokenizer(config, text, workers=workers)
     made.save(out)
-    print(f"{made.vocab_size:,} entries from {facts.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {out}")
+    print(f"{made.vocab_size:,} entries from {text.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {out}")
     if vocab_size is not None and made.vocab_size < vocab_size:
         print(f"fewer than {vocab_size:,}: nothing else in the text comes often enough")
 
@@ -156,6 +173,7 @@ def info(
     """
     import json
 
+    from glassgpt.data.config import DataConfig
     from glassgpt.data.opening import standard_input
     from glassgpt.data.text import read_text
     from glassgpt.tokenizers import named_tokenizer
@@ -171,7 +189,7 @@ def info(
     }
     if data:
         with standard_input(data) as stdin:
-            whole = read_text(data, stdin=stdin)
+            whole = read_text(DataConfig.parse({"source": data}, "tokenizer info"), stdin)
         tokens, size = len(loaded.encode(whole)), len(encode_utf8(whole))
         facts |= {"bytes": size, "tokens": tokens, "bytes_per_token": size / tokens}
     special = set(loaded.special_tokens.values())

@@ -4,48 +4,15 @@ The end of the text is kept for validation; it is cut off before anything is enc
 tokenizer is judged on the same text.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from glassgpt.data.sources import Piece
-from glassgpt.tokenizers.utf8 import encode_utf8
 
 BLOCK = 2**21  # characters
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
-
-
-@dataclass(frozen=True)
-class TextFacts:
-    """What one reading of a text tells.
-
-    Attributes:
-        characters: how many, in all documents together.
-        bytes: in UTF-8.
-        documents: how many.
-        sha256: of the documents' UTF-8; between two of them a byte 0xFF, which UTF-8 does not have.
-    """
-
-    characters: int
-    bytes: int
-    documents: int
-    sha256: str
-
-
-def scan(pieces: Iterable[Piece]) -> TextFacts:
-    """Read a text once, to its end: what is wrong with it is found before anything is written."""
-    digest = hashlib.sha256()
-    characters = size = documents = 0
-    for begins, text in pieces:
-        if begins and documents:
-            digest.update(b"\xff")
-        documents += begins
-        data = encode_utf8(text)
-        digest.update(data)
-        characters, size = characters + len(text), size + len(data)
-    return TextFacts(characters, size, documents, digest.hexdigest())
 
 
 class SplitPiece(NamedTuple):

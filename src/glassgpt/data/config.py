@@ -22,6 +22,12 @@ class DataConfig(Config):
         0.1, ge=0, lt=1, description="share of the text, at its end, that is kept for validation"
     )
     text_field: str = Field("text", min_length=1, description="which field of .jsonl and .parquet holds the text")
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="what stands between the documents of one text file, such as <|endoftext|>; newlines behind it are "
+        "left out, too; left out: a file is a document",
+    )
     cross_documents: bool = Field(
         True,
         description="whether a window may reach from one document into the next; if not, shorter documents than "

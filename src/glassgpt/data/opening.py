@@ -8,16 +8,18 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from glassgpt.data.blocks import BLOCK, TextFacts, make_blocks, scan, split_pieces
+from glassgpt.data.blocks import BLOCK, make_blocks
 from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import cache_folder
 from glassgpt.data.prepare import prepare
 from glassgpt.data.progress import progress_bar
-from glassgpt.data.sources import STDIN, Source, find_sources, read_pieces
+from glassgpt.data.sources import STDIN
+from glassgpt.data.text import Text
 from glassgpt.data.tokens import VERSION, TokenFolder, is_token_folder
 from glassgpt.errors import UserError
 from glassgpt.parallel import usable_cores
@@ -43,76 +45,60 @@ def open_tokens(
     """
     if any(map(is_token_folder, data.source)):
         return _open_prepared(data, tokenizer)
-    sources = find_sources(data.source, stdin)
-    facts = scan(read_pieces(sources, data.text_field))
-    _check_text(data, facts.sha256)
+    text = Text.open(data, stdin)
+    _check_text(data, text.sha256)
     if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = _made_tokenizer(tokenizer, sources, facts, data)
-    key = _key(VERSION, BLOCK, facts.sha256, tokenizer.fingerprint, data.val_fraction)
+        tokenizer = _made_tokenizer(tokenizer, text)
+    key = _key(VERSION, BLOCK, text.sha256, tokenizer.fingerprint, data.val_fraction)
     folder = cache_folder() / "tokens" / key
     if folder.exists():
         try:
             return TokenFolder(folder)
         except UserError:  # damaged: what is in a cache can be made again
             shutil.rmtree(folder)
-    with progress_bar("preparing", facts.bytes) as progress:
-        return prepare(
-            sources,
-            tokenizer,
-            folder,
-            facts=facts,
-            val_fraction=data.val_fraction,
-            text_field=data.text_field,
-            workers=workers,
-            progress=progress,
-            wait=True,
-        )
+    with progress_bar("preparing", text.bytes) as progress:
+        return prepare(text, tokenizer, folder, workers=workers, progress=progress, wait=True)
 
 
-def learn_tokenizer(
-    config: TokenizerConfig,
-    sources: Sequence[Source],
-    facts: TextFacts,
-    *,
-    val_fraction: float = 0.0,
-    text_field: str = "text",
-    workers: int | None = None,
-) -> Tokenizer:
-    """Make a tokenizer from texts.
+def learn_tokenizer(config: TokenizerConfig, text: Text, *, workers: int | None = None) -> Tokenizer:
+    """Make a tokenizer from a text.
 
-    A char tokenizer takes its characters from all of the text, as it could not write the validation text otherwise; the
+    A char tokenizer takes its characters from all of it, as it could not write the validation text otherwise; the
     others see the training text alone.
 
     Args:
         config: which.
-        sources: the texts.
-        facts: what `scan` says of them.
-        val_fraction: share of the characters, at the end, that is left out.
-        text_field: of .jsonl and .parquet.
+        text: what it learns from, if it learns.
         workers: processes; left out: one a core, where the text is large.
     """
     if not learns(config):
         return make_tokenizer(config)
-    cut = facts.characters if config.kind == "char" else int(facts.characters * (1 - val_fraction))
+    if config.kind == "char":
+        text = replace(text, data=text.data.replace(val_fraction=0.0))
     if workers is None:
-        workers = usable_cores() if cut > 4 * BLOCK else 1
+        workers = usable_cores() if text.bytes > 4 * BLOCK else 1
 
     def texts() -> Iterator[str]:
-        pieces = split_pieces(read_pieces(sources, text_field), cut)
-        for block in make_blocks(pieces, safe_cut(config)):
+        for block in make_blocks(text.split_pieces(), safe_cut(config)):
             if block.split == "val":
                 return
             for segment in block.segments:
                 yield segment.text
-        if config.kind == "char" and facts.documents > 1:
+        if config.kind == "char" and text.documents > 1:
             yield "\n"  # which will stand between documents
 
-    with (
-        progress_bar("reading", cut, unit="characters") as reading,
-        progress_bar("merging", config.vocab_size or DEFAULT_BPE_SIZE, unit="tokens") as merging,
-    ):
-        bars = {"characters": reading, "tokens": merging}
-        return make_tokenizer(config, texts(), workers=workers, progress=lambda what, n: bars[what](n))
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int], None]] = {}
+        totals = {"characters": text.training_characters, "tokens": config.vocab_size or DEFAULT_BPE_SIZE}
+
+        def progress(what: str, amount: int) -> None:
+            if what not in bars:
+                stack.close()  # one bar after the other
+                title = {"characters": "counting", "tokens": "merging"}[what]
+                bars[what] = stack.enter_context(progress_bar(title, totals[what], unit=what))
+            bars[what](amount)
+
+        return make_tokenizer(config, texts(), workers=workers, progress=progress)
 
 
 @contextmanager
@@ -149,23 +135,18 @@ def _open_prepared(data: DataConfig, tokenizer: Tokenizer | TokenizerConfig) -> 
     return folder
 
 
-def _made_tokenizer(
-    config: TokenizerConfig, sources: Sequence[Source], facts: TextFacts, data: DataConfig
-) -> Tokenizer:
+def _made_tokenizer(config: TokenizerConfig, text: Text) -> Tokenizer:
     """A tokenizer by its configuration; what was learned from the same text before is taken from the cache."""
     if not learns(config) or config.kind == "char":  # characters are found as fast as a file is
-        tokenizer = learn_tokenizer(config, sources, facts, text_field=data.text_field)
-    else:
-        asked = config.model_dump(exclude={"fingerprint"})
-        cached = cache_folder() / "tokenizers" / f"{_key(asked, facts.sha256, data.val_fraction)}.json"
-        try:
-            return load_tokenizer(cached)
-        except UserError:  # not there, or damaged
-            tokenizer = learn_tokenizer(
-                config, sources, facts, val_fraction=data.val_fraction, text_field=data.text_field
-            )
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(cached)
+        return learn_tokenizer(config, text)
+    asked = config.model_dump(exclude={"fingerprint"})
+    cached = cache_folder() / "tokenizers" / f"{_key(asked, text.sha256, text.data.val_fraction)}.json"
+    try:
+        return load_tokenizer(cached)
+    except UserError:  # not there, or damaged
+        tokenizer = learn_tokenizer(config, text)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(cached)
     return tokenizer
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,8 +14,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from glassgpt.data.blocks import BLOCK, SPLITS, Block, Split, TextFacts, make_blocks, scan, split_pieces
-from glassgpt.data.sources import Source, read_pieces
+from glassgpt.data.blocks import BLOCK, SPLITS, Block, Split, make_blocks
+from glassgpt.data.text import Text
 from glassgpt.data.tokens import FORMAT, HEADER, TOKENIZER, VERSION, TokenFolder, file_name, file_sha256, token_type
 from glassgpt.errors import UserError
 from glassgpt.files import sync_file, sync_folder, write_json
@@ -66,14 +66,10 @@ def encode_block(tokenizer: Tokenizer, block: Block) -> Encoded:
 
 
 def prepare(
-    sources: Sequence[Source],
+    text: Text,
     tokenizer: Tokenizer,
     out: Path,
     *,
-    facts: TextFacts | None = None,
-    names: Sequence[str] = (),
-    val_fraction: float = 0.1,
-    text_field: str = "text",
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
     wait: bool = False,
@@ -84,22 +80,17 @@ def prepare(
     is interrupted, the same call goes on after the last block, and the files are the same to the bit.
 
     Args:
-        sources: what to read.
+        text: what to read.
         tokenizer: how text becomes tokens.
         out: the folder to make; must not be there, or be empty.
-        facts: what `scan` says of the sources; left out: scanned first.
-        names: of the sources, for the header.
-        val_fraction: share of the characters, at the end, that is kept for validation.
-        text_field: of .jsonl and .parquet.
         workers: processes; left out: one a core, or one where the text is small. It changes nothing else.
         progress: called with the number of bytes of each block that is done.
         wait: if another process is preparing the same, wait for it, instead of refusing.
 
     Raises:
-        UserError: a source cannot be read, a character is not in the tokenizer's vocabulary, or `out` is taken.
+        UserError: a character is not in the tokenizer's vocabulary, the text has changed, or `out` is taken.
     """
     check_free(out)
-    facts = facts or scan(read_pieces(sources, text_field))
     work = out.with_name(f".{out.name}.partial")
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
@@ -108,11 +99,10 @@ def prepare(
             try:
                 if wait and (out / HEADER).exists():  # another process has just finished it
                     return TokenFolder(out)
-                job = _Job(work, tokenizer, facts, val_fraction)
-                pieces = split_pieces(read_pieces(sources, text_field), job.cut)
-                blocks = make_blocks(pieces, tokenizer.safe_cut, BLOCK)
+                job = _Job(work, tokenizer, text)
+                blocks = make_blocks(text.split_pieces(), tokenizer.safe_cut, BLOCK)
                 if workers is None:
-                    workers = usable_cores() if facts.bytes > 2 * BLOCK else 1
+                    workers = usable_cores() if text.bytes > 2 * BLOCK else 1
                 if progress:
                     progress(job.bytes_done)
                 todo = islice(blocks, job.blocks_done, None)
@@ -120,7 +110,7 @@ def prepare(
                     job.append(encoded)
                     if progress:
                         progress(encoded.bytes)
-                job.finish(names)
+                job.finish()
                 _publish(work, out)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
@@ -151,15 +141,14 @@ def check_free(out: Path) -> None:
 class _Job:
     """The files under way, and the journal that says up to where they are good."""
 
-    def __init__(self, work: Path, tokenizer: Tokenizer, facts: TextFacts, val_fraction: float):
-        self.work, self.tokenizer, self.facts, self.val_fraction = work, tokenizer, facts, val_fraction
-        self.cut = int(facts.characters * (1 - val_fraction))
+    def __init__(self, work: Path, tokenizer: Tokenizer, text: Text):
+        self.work, self.tokenizer, self.text = work, tokenizer, text
         self.key = {
             "format": FORMAT,
             "version": VERSION,
-            "sha256": facts.sha256,
+            "sha256": text.sha256,
             "tokenizer": tokenizer.fingerprint,
-            "val_fraction": val_fraction,
+            "val_fraction": text.data.val_fraction,
             "block": BLOCK,
         }
         if not self._go_on():
@@ -230,11 +219,15 @@ class _Job:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, names: Sequence[str]) -> None:
-        """Write the header."""
-        facts = self.facts
+    def finish(self) -> None:
+        """Write the header.
+
+        Raises:
+            UserError: what was encoded is not as long as what was read first.
+        """
+        text = self.text
         done = sum(int(totals["characters"]) for totals in self.totals.values())
-        if done != facts.characters:
+        if done != text.characters:
             raise UserError("the text has changed while it was being prepared: try again")
         splits: dict[str, dict[str, Any]] = {}
         for split in SPLITS:
@@ -249,13 +242,13 @@ class _Job:
                 "vocab_size": self.tokenizer.vocab_size,
                 "tokenizer": {"kind": self.tokenizer.kind, "fingerprint": self.tokenizer.fingerprint},
                 "text": {
-                    "sources": list(names),
-                    "sha256": facts.sha256,
-                    "documents": facts.documents,
-                    "characters": facts.characters,
-                    "bytes": facts.bytes,
+                    "sources": text.data.source,
+                    "sha256": text.sha256,
+                    "documents": text.documents,
+                    "characters": text.characters,
+                    "bytes": text.bytes,
                 },
-                "val_fraction": self.val_fraction,
+                "val_fraction": text.data.val_fraction,
                 "splits": splits,
             },
         )

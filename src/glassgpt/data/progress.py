@@ -8,12 +8,12 @@ SECONDS_UNTIL_SHOWN = 0.5
 
 
 @contextmanager
-def progress_bar(what: str, total: int, *, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
+def progress_bar(what: str, total: int | None, *, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
     """Yield a function to call with how much more has been done.
 
     Args:
         what: shown before the bar.
-        total: of all work.
+        total: of all work; None: not known.
         unit: "bytes" are shown with MB/s, anything else as it is named.
     """
     from rich.console import Console

@@ -38,6 +38,13 @@ class Source:
     name: str
     found: bool = False
 
+    @property
+    def plain_size(self) -> int | None:
+        """Its bytes; None if it is packed."""
+        if self.path is None or not self.path.is_file() or self.path.suffix.lower() in (*PACKED_SUFFIXES, ".parquet"):
+            return None
+        return self.path.stat().st_size
+
 
 def find_sources(names: Sequence[str], stdin: Path | None = None) -> list[Source]:
     """The files that names stand for, each once.
@@ -61,10 +68,16 @@ def absolute_sources(names: Sequence[str]) -> list[str]:
     return [name if name in NAMES or name == STDIN else str(Path(name).expanduser().resolve()) for name in names]
 
 
-def read_pieces(sources: Iterable[Source], text_field: str = "text") -> Iterator[Piece]:
+def read_pieces(sources: Iterable[Source], text_field: str = "text", separator: str | None = None) -> Iterator[Piece]:
     """All documents in order, in pieces of about a megabyte, so that a document may be of any size.
 
-    A text file is a document, and so is each line of a .jsonl file and each row of a .parquet file.
+    A text file is a document, or several with a separator between them; each line of a .jsonl file is one, and each row
+    of a .parquet file.
+
+    Args:
+        sources: the files.
+        text_field: which field of a row holds the text.
+        separator: what stands between documents in text files, if anything does.
 
     Raises:
         UserError: a file cannot be read, is empty, damaged, binary, not UTF-8, or has no such field.
@@ -73,7 +86,7 @@ def read_pieces(sources: Iterable[Source], text_field: str = "text") -> Iterator
         if source.path is None:
             yield True, python_reference()
             continue
-        reader: Callable[[Path, str], Iterator[Piece]] = _plain_text
+        reader: Callable[[Path, str], Iterator[Piece]] = partial(_plain_text, separator=separator)
         if _bare_suffix(source.path) in ROW_SUFFIXES:
             rows = _parquet_rows if source.path.suffix.lower() == ".parquet" else _json_rows
             reader = partial(rows, text_field=text_field)
@@ -85,13 +98,22 @@ def read_pieces(sources: Iterable[Source], text_field: str = "text") -> Iterator
             raise UserError(f"{source.name}: empty: there is nothing to learn from")
 
 
-def _plain_text(path: Path, name: str) -> Iterator[Piece]:
-    begins, held = True, ""
+def _plain_text(path: Path, name: str, separator: str | None) -> Iterator[Piece]:
+    begins, separated = True, False  # whether a document begins next; whether a separator stands before it
+    held = ""  # white space before a document, or what may be the beginning of a separator
+    keep = len(separator) - 1 if separator else 0
     for text in decoded(_unpacked(path), name):
-        held += text
-        if held and (not begins or held.strip()):  # nothing but white space is an empty file
-            yield begins, held
-            begins, held = False, ""
+        parts = (held + text).split(separator) if separator else [held + text]
+        for number, part in enumerate(parts):
+            if number:
+                begins = separated = True
+            held = part.lstrip("\n") if begins and separated else part
+            ready = held[: max(0, len(held) - keep)] if number == len(parts) - 1 else held
+            if ready and (not begins or ready.strip()):
+                yield begins, ready
+                begins, held = False, held[len(ready) :]
+    if held and (not begins or held.strip()):
+        yield begins, held
 
 
 def _find(name: str, stdin: Path | None) -> list[Source]:
@@ -198,7 +220,7 @@ def _json_text(line: str, place: str, text_field: str) -> str:
     return value
 
 
-_NAME_IT = "say which field holds the text (prepare: --text-field, train: --data.text-field)"
+_NAME_IT = "say which field holds the text (--text-field, or --data.text-field with train)"
 
 
 def _parquet_rows(path: Path, name: str, text_field: str) -> Iterator[Piece]:

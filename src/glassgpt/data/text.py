@@ -1,18 +1,87 @@
-"""A whole text as one string, for what is small."""
+"""A text, wherever it is: read once to know what there is, and as often as needed after that."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from glassgpt.data.sources import find_sources, read_pieces
+from glassgpt.data.blocks import SplitPiece, split_pieces
+from glassgpt.data.config import DataConfig
+from glassgpt.data.progress import progress_bar
+from glassgpt.data.sources import Piece, Source, find_sources, read_pieces
+from glassgpt.tokenizers.utf8 import encode_utf8
 
 
-def read_text(names: Sequence[str], *, text_field: str = "text", stdin: Path | None = None) -> str:
-    """The text of all sources; between two documents a newline, where the first does not end in one.
+@dataclass(frozen=True)
+class Text:
+    """All documents of some sources, which may be too large for memory, and what the first reading told of them.
+
+    Attributes:
+        data: which, and how much of it is kept for validation.
+        sources: the files.
+        characters: how many, in all documents together.
+        bytes: in UTF-8.
+        documents: how many.
+        sha256: of the documents' UTF-8; between two of them a byte 0xFF, which UTF-8 does not have.
+    """
+
+    data: DataConfig
+    sources: tuple[Source, ...]
+    characters: int
+    bytes: int
+    documents: int
+    sha256: str
+
+    @classmethod
+    def open(cls, data: DataConfig, stdin: Path | None = None) -> Self:
+        """Read all of it, so that whatever is wrong is found before anything is written.
+
+        Args:
+            data: the sources, and how to read them.
+            stdin: the file that holds what came from standard input.
+
+        Raises:
+            UserError: as `find_sources` and `read_pieces`.
+        """
+        sources = tuple(find_sources(data.source, stdin))
+        digest = hashlib.sha256()
+        characters = size = documents = 0
+        with progress_bar("reading", _plain_size(sources)) as progress:
+            for begins, text in read_pieces(sources, data.text_field, data.separator):
+                encoded = encode_utf8(text)
+                digest.update(b"\xff" + encoded if begins and documents else encoded)
+                characters, size, documents = characters + len(text), size + len(encoded), documents + begins
+                progress(len(encoded))
+        return cls(data, sources, characters, size, documents, digest.hexdigest())
+
+    def pieces(self) -> Iterator[Piece]:
+        """All documents in order, in pieces."""
+        return read_pieces(self.sources, self.data.text_field, self.data.separator)
+
+    def split_pieces(self) -> Iterator[SplitPiece]:
+        """The same, training text first; the last `val_fraction` of the characters is for validation."""
+        return split_pieces(self.pieces(), self.training_characters)
+
+    @property
+    def training_characters(self) -> int:
+        """How many characters there are for training."""
+        return int(self.characters * (1 - self.data.val_fraction))
+
+
+def read_text(data: DataConfig, stdin: Path | None = None) -> str:
+    """A whole text as one string, for what is small; between documents a newline, where there is none.
 
     Raises:
-        UserError: as `find_sources` and `read_pieces`.
+        UserError: as `Text.open`.
     """
     text = ""
-    for begins, piece in read_pieces(find_sources(names, stdin), text_field):
+    for begins, piece in Text.open(data, stdin).pieces():
         text += "\n" + piece if begins and text and not text.endswith("\n") else piece
     return text
+
+
+def _plain_size(sources: tuple[Source, ...]) -> int | None:
+    """The bytes of all files; None where some are packed, so that no one knows before."""
+    sizes = [source.plain_size for source in sources]
+    return None if None in sizes else sum(size for size in sizes if size is not None)

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from glassgpt.data.blocks import scan
 from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import CORPORA
 from glassgpt.data.opening import learn_tokenizer
-from glassgpt.data.sources import find_sources, read_pieces
+from glassgpt.data.text import Text
 from glassgpt.data.tokens import TokenFolder, is_token_folder
 from glassgpt.tokenizers import TokenizerConfig
 from glassgpt.tokenizers.gpt2 import VOCAB_SIZE
@@ -26,6 +25,4 @@ def vocabulary_size(tokenizer: TokenizerConfig, data: DataConfig) -> int:
         return tokenizer.vocab_size or DEFAULT_BPE_SIZE
     if tokenizer.file is None and tokenizer.kind == "char" and len(data.source) == 1 and data.source[0] in CORPORA:
         return CORPORA[data.source[0]].distinct_characters + tokenizer.unknown
-    sources = find_sources(data.source)
-    facts = scan(read_pieces(sources, data.text_field))
-    return learn_tokenizer(tokenizer, sources, facts, val_fraction=data.val_fraction).vocab_size
+    return learn_tokenizer(tokenizer, Text.open(data)).vocab_size

@@ -1,14 +1,14 @@
 """Which tokenizer a recipe trains with, as typed data."""
 
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from glassgpt.config import Config
+from glassgpt.tokenizers.base import END_OF_TEXT
 from glassgpt.tokenizers.pieces import Pieces
 
 Kind = Literal["char", "byte", "word", "bpe", "gpt2"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class TokenizerConfig(Config):
@@ -32,6 +32,7 @@ class TokenizerConfig(Config):
     pattern: str = Field(
         "gpt2", min_length=1, description="bpe: how text is cut before merging: gpt2, gpt4, or a regular expression"
     )
+    special: list[str] = Field([], description="bpe: special tokens beside <|endoftext|>, such as <|user|>")
     unknown: bool = Field(False, description="char: an <unk> token for characters that the text did not have")
     fingerprint: str | None = Field(
         None, description="written by a run so that the same tokenizer is met again; left out: not checked"
@@ -43,8 +44,19 @@ class TokenizerConfig(Config):
         Pieces(value)
         return value
 
+    @field_validator("special")
+    @classmethod
+    def _distinct(cls, value: list[str]) -> list[str]:
+        if "" in value or END_OF_TEXT in value or len(set(value)) < len(value):
+            raise ValueError(f"names that differ from each other and from {END_OF_TEXT}, none of them empty")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.kind == "bpe" and self.file is None and self.vocab_size is not None and self.vocab_size < 257:
-            raise ValueError(f"vocab_size {self.vocab_size}: a bpe tokenizer begins with 256 bytes and <|endoftext|>")
+        least = 257 + len(self.special)
+        if self.kind == "bpe" and self.file is None and self.vocab_size is not None and self.vocab_size < least:
+            raise ValueError(
+                f"vocab_size {self.vocab_size}: a bpe tokenizer has {least} entries before it learns anything "
+                "(256 bytes and the special tokens)"
+            )
         return self

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from glassgpt.errors import UserError, suggest
-from glassgpt.tokenizers.base import Tokenizer, read_tokenizer_file
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, read_tokenizer_file
 from glassgpt.tokenizers.bpe import BPETokenizer
 from glassgpt.tokenizers.bpe_training import count, learn_tokens
 from glassgpt.tokenizers.byte import ByteTokenizer
@@ -55,8 +55,9 @@ def make_tokenizer(
         return WordTokenizer.from_counts(words, vocab_size=config.vocab_size, min_count=config.min_count)
     counts = count(texts, Pieces(config.pattern).cut, workers=workers, progress=progress)
     _require(counts)
-    n_tokens = (config.vocab_size or DEFAULT_BPE_SIZE) - 1  # less <|endoftext|>
-    return BPETokenizer(learn_tokens(counts, n_tokens, progress), config.pattern)
+    special = [END_OF_TEXT, *config.special]
+    n_tokens = (config.vocab_size or DEFAULT_BPE_SIZE) - len(special)
+    return BPETokenizer(learn_tokens(counts, n_tokens, progress), config.pattern, special)
 
 
 def _require(counts: Mapping[str, int]) -> None:

@@ -32,7 +32,10 @@ from glassgpt.training.trainer import Trainer
 
 FIXED_FIELDS = (  # they decide which windows a step sees
     *(f"training.{field}" for field in ("seed", "batch_size", "gradient_accumulation")),
-    *(f"data.{field}" for field in ("sha256", "val_fraction", "text_field", "cross_documents", "order", "stride")),
+    *(
+        f"data.{field}"
+        for field in ("sha256", "val_fraction", "text_field", "separator", "cross_documents", "order", "stride")
+    ),
 )
 
 
