@@ -89,6 +89,8 @@ def test_a_run_on_a_prepared_folder_is_the_same_as_on_the_text(
     assert results[0]["bits_per_byte"] == pytest.approx(summary["bits_per_byte"], rel=1e-5)
     assert call("evaluate", tmp_path / "one", "--data", tmp_path / "tokens", "--json") == 0
     assert json.loads(capfd.readouterr().out)["loss"] == results[0]["loss"]
+    assert call("train", "--data", tmp_path / "tokens", *SMALL, "--tokenizer.kind", "byte") == 2
+    assert "has its tokenizer" in capfd.readouterr().err
     # Its recipe makes it again, and it goes on.
     assert call("train", tmp_path / "one" / "recipe.toml", "--out", tmp_path / "again") == 0
     assert call("train", "--resume", tmp_path / "one", "--training.max-steps", 14) == 0

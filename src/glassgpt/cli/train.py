@@ -30,7 +30,8 @@ def train(
     recipe
         A recipe's name (see `glassgpt recipes`) or a TOML file.
     data
-        The text: a corpus by name, a file, a folder, or - for standard input. May come several times.
+        The text: a corpus by name, a file, a folder, - for standard input, or a folder made by `glassgpt prepare`. May
+        come several times.
     out
         The run folder to make. Left out: runs/RECIPE, or the next free runs/RECIPE-N.
     resume
@@ -49,8 +50,11 @@ def train(
         from glassgpt.training import session
 
         return 0 if session.resume(resume, changes, console) else INTERRUPTED
+    from glassgpt.data.tokens import is_token_folder
     from glassgpt.recipes import load_recipe
 
+    if changes.get("tokenizer") and any(map(is_token_folder, data or [])):
+        raise UserError("--tokenizer: a prepared text has its tokenizer: leave it out, or give the text itself")
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 

@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glassgpt.data.tokens import Measure
 from glassgpt.files import replacing
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#777777", "#009E73"  # Okabe and Ito: told apart by everyone
 
 
-def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str, bigram_loss: float | None = None) -> None:
+def draw_curves(
+    rows: Sequence[dict[str, Any]], path: Path, *, title: str, measure: Measure, bigram_loss: float | None = None
+) -> None:
     """Draw the rows of a metrics file as a PNG.
 
     Args:
         rows: as `read_metrics` gives them.
         path: the picture.
         title: above it.
+        measure: of the validation text, for a second scale in bits per byte.
         bigram_loss: the baseline, drawn as a level line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,6 +44,11 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path, *, title: str, bigra
         )
     losses.set(title=title, xlabel="step", ylabel="loss (nats per token)")
     losses.legend(frameon=False)
+    zero, slope = measure.bits_per_byte(0.0), measure.bits_per_byte(1.0) - measure.bits_per_byte(0.0)
+    to_bits, to_loss = (lambda loss: zero + slope * loss), (lambda bits: (bits - zero) / slope)
+    second = losses.secondary_yaxis("right", functions=(to_bits, to_loss))
+    second.set_ylabel("bits per byte of text")
+    second.spines["right"].set_visible(False)
 
     rates.plot(steps, [row["lr"] for row in rows], color=GREEN)
     rates.set(title="learning rate", ylim=(0, None))
