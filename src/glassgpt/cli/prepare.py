@@ -1,5 +1,6 @@
 """glassgpt prepare"""
 
+import sys
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -74,8 +75,12 @@ def prepare(
             made = learn_tokenizer(config, text, workers=workers)
         else:
             made = named_tokenizer(tokenizer)
-        with progress_bar("preparing", text.bytes) as progress:
-            folder = prepare_tokens(text, made, out, workers=workers, progress=progress)
+        try:
+            with progress_bar("preparing", text.bytes) as progress:
+                folder = prepare_tokens(text, made, out, workers=workers, progress=progress)
+        except KeyboardInterrupt:
+            print("stopped: the same command goes on from here", file=sys.stderr)
+            raise
     seconds = time.perf_counter() - began
     print(
         f"{text.bytes:,} bytes in {text.documents:,} {'document' if text.documents == 1 else 'documents'}, "

@@ -53,7 +53,7 @@ def train(
     min_count
         word: words that come less often become <|unk|>.
     unknown
-        char: an <unk> token for characters that the text does not have.
+        char: one more entry, for characters that the text does not have.
     text_field
         Which field of .jsonl and .parquet holds the text.
     separator

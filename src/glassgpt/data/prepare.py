@@ -90,7 +90,8 @@ def prepare(
     Raises:
         UserError: a character is not in the tokenizer's vocabulary, the text has changed, or `out` is taken.
     """
-    check_free(out)
+    if not wait:
+        check_free(out)
     work = out.with_name(f".{out.name}.partial")
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
