@@ -35,8 +35,13 @@ CALIBRATION_STEPS = 40
 def train(name: str, folder: Path, seed: int, max_steps: int, console: Console) -> None:
     """One run, evaluated eight times."""
     recipe_name, tokenizer = TOKENIZERS[name]
-    training = {"seed": seed, "max_steps": max_steps, "eval_every": max(1, max_steps // 8), "log_every": 5}
-    # Words in capitals, names, the text's own beginnings: a prompt that every tokenizer has.
+    training = {
+        "seed": seed,
+        "max_steps": max_steps,
+        "warmup_steps": min(100, max_steps // 5),  # a large vocabulary has time for few steps
+        "eval_every": max(1, max_steps // 8),
+        "log_every": 5,
+    }
     changes = {"tokenizer": tokenizer, "training": training, "sampling": {"prompt": "\n", "max_new_tokens": 20}}
     session.train(load_recipe(recipe_name, changes), folder, console)
 

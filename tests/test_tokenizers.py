@@ -29,6 +29,7 @@ from glassgpt.tokenizers import (
     named_tokenizer,
 )
 from glassgpt.tokenizers.bpe import BYTES
+from glassgpt.tokenizers.labels import token_label
 from tests.test_bpe import gpt2_folder, gpt2_of_ours, gpt2_of_tiktoken
 
 any_text = st.text(st.characters(codec=None))  # lone surrogates too
@@ -300,3 +301,31 @@ def test_gpt2_from_a_folder_of_ones_own(fetched: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "vocab.bpe").write_bytes(merges.replace(b"t he\n", b"h et\n", 1))
     with pytest.raises(UserError, match=r"vocab\.bpe: not GPT-2's"):
         named_tokenizer("gpt2")
+
+
+@pytest.mark.parametrize(
+    ("data", "label"),
+    [
+        (b" the", "·the"),
+        (b"\n\t\r", "⏎⇥␍"),
+        ("é🎉".encode(), "é🎉"),
+        ("é".encode()[:1], r"\xc3"),
+        (b"\x00\x1b", r"\x00\x1b"),
+        ("\u2028".encode(), r"\u2028"),
+        (b"<|endoftext|>", "<|endoftext|>"),
+    ],
+)
+def test_labels_show_what_cannot_be_seen(data: bytes, label: str) -> None:
+    assert token_label(data) == label
+
+
+def test_special_tokens_of_ones_own() -> None:
+    config = TokenizerConfig.parse({"kind": "bpe", "vocab_size": 270, "special": ["<|user|>", "<|user|>x"]})
+    tokenizer = make_tokenizer(config, ["low lower lowest newer"] * 9)
+    assert list(tokenizer.special_tokens) == ["<|endoftext|>", "<|user|>", "<|user|>x"]
+    assert tokenizer.encode_special("<|user|>x") == [tokenizer.special_tokens["<|user|>x"]]
+    assert tokenizer.decode(tokenizer.encode("<|user|>")) == "<|user|>"
+    assert max(tokenizer.encode("<|user|>")) < min(tokenizer.special_tokens.values())
+    for special in ([""], ["<|endoftext|>"], ["a", "a"]):
+        with pytest.raises(UserError, match=r"tokenizer.special|special"):
+            TokenizerConfig.parse({"kind": "bpe", "special": special})
