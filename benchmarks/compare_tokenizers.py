@@ -74,7 +74,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     first = []
     for name in TOKENIZERS:
-        runs = [read_compared(options.out / f"{name}-{seed}") for seed in range(options.seeds)]
+        runs = [read_compared(options.out / f"{name}-{seed}", f"{name}-{seed}") for seed in range(options.seeds)]
         summary = read_json(options.out / f"{name}-0" / "summary.json", "a summary")
         first.append(runs[0])
         bits = [run.bits_per_byte for run in runs if run.bits_per_byte is not None]

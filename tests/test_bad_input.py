@@ -136,7 +136,7 @@ for _name, _make, _message in [
     (
         "a vocabulary below the bytes",
         lambda f: ["tokenizer", "train", f / "text.txt", "--vocab-size", 200, "--out", f / "t.json"],
-        "vocab_size 200: a bpe tokenizer begins with 256 bytes",
+        "vocab_size 200: a bpe tokenizer has 257 entries before it learns",
     ),
     (
         "a pattern that is none",

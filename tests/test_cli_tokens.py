@@ -96,6 +96,24 @@ def test_a_run_on_a_prepared_folder_is_the_same_as_on_the_text(
     assert call("train", "--resume", tmp_path / "one", "--training.max-steps", 14) == 0
 
 
+def test_a_recipe_does_not_take_a_folder_that_was_prepared_anew_with_another_tokenizer(
+    text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tokens, run = tmp_path / "tokens", tmp_path / "run"
+    share = ("--val-fraction", 0.2)
+    assert call("prepare", text_file, "--tokenizer", "bpe", "--vocab-size", 270, *share, "--out", tokens) == 0
+    assert call("train", "--data", tokens, "--out", run, *SMALL) == 0  # the share is the folder's
+    shutil.rmtree(tokens)
+    assert call("prepare", text_file, "--tokenizer", "byte", *share, "--out", tokens) == 0
+    for words in (["train", run / "recipe.toml", "--out", tmp_path / "again"], ["evaluate", run]):
+        capfd.readouterr()
+        assert call(*words) == 2
+        assert re.search("another tokenizer", capfd.readouterr().err)
+    # Another text for the same recipe: what it says of its old tokenizer does not hold.
+    (tmp_path / "other.txt").write_text(OTHER, encoding="utf-8")
+    assert call("train", run / "recipe.toml", "--data", tmp_path / "other.txt", "--out", tmp_path / "other") == 0
+
+
 @pytest.mark.parametrize("kind", ["word", "bpe"])
 def test_other_tokenizers_train_generate_and_go_on(
     kind: str, text_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -252,10 +252,14 @@ def prepared(
     return prepare(text, tokenizer, out, workers=workers)
 
 
-def test_the_folder_holds_every_document_in_order(rows: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [3_000, 2**21])
+def test_the_folder_holds_every_document_in_order(
+    block: int, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
     tokenizer = LEARNED["gpt2"]
     texts = documents_read(rows)
-    folder = prepared(rows, tmp_path / "out", tokenizer, val_fraction=0)
+    folder = prepared(rows, tmp_path / "out", tokenizer, val_fraction=0, workers=1)
     found = documents_of(folder, "train")
     assert [tokenizer.decode(ids).removesuffix("<|endoftext|>") for ids in found] == texts
     assert all(ids[-1] == tokenizer.end_of_text for ids in found[:-1])
@@ -311,7 +315,10 @@ def equal_folders(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("after", [0, 1, 5])
-@pytest.mark.parametrize("damage", ["none", "half a block", "half a line", "lost bytes", "another text"])
+@pytest.mark.parametrize(
+    "damage",
+    ["none", "half a block", "half a line", "lost bytes", "another text", "another tokenizer", "another share"],
+)
 def test_an_interrupted_call_is_taken_up(
     after: int, damage: str, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,9 +356,11 @@ def test_an_interrupted_call_is_taken_up(
             file.write('{"text": "more"}\n')
     rescued, blocks = True, len(list_of_blocks(rows))
     calls.clear()
-    prepared(rows, tmp_path / "out", LEARNED["gpt2"], workers=1)
-    if damage == "another text":
-        prepared(rows, tmp_path / "fresh", LEARNED["gpt2"], workers=1)
+    tokenizer = LEARNED["gpt4" if damage == "another tokenizer" else "gpt2"]
+    share = 0.2 if damage == "another share" else 0.1
+    prepared(rows, tmp_path / "out", tokenizer, val_fraction=share, workers=1)
+    if damage.startswith("another"):
+        prepared(rows, tmp_path / "fresh", tokenizer, val_fraction=share, workers=1)
         assert equal_folders(tmp_path / "fresh", tmp_path / "out")
     else:
         assert equal_folders(tmp_path / "whole", tmp_path / "out")
@@ -461,6 +470,25 @@ def test_a_model_that_knows_nothing_costs_the_same_bits_by_hand(kind: str, tmp_p
     assert measure.bits_per_byte(math.log(tokenizer.vocab_size)) == pytest.approx(by_hand, rel=1e-12)
 
 
+def test_within_documents_the_first_token_of_each_is_not_counted(tmp_path: Path) -> None:
+    texts = ["été", "abc", "東京"]
+    source = written(tmp_path, "a.jsonl", texts)
+    tokens = prepared(source, tmp_path / "out", CharTokenizer("".join(texts) + "\n"), val_fraction=0).split("train")
+    assert tokens.measure().tokens == 3 + 1 + 3 + 1 + 2 - 1  # a newline between documents, which is no byte of the text
+    assert tokens.measure().bytes == 5 + 3 + 6 - 2
+    within = tokens.measure(within_documents=True)
+    assert (within.tokens, within.bytes) == (2 + 1 + 2 + 1 + 1, 3 + 2 + 3)
+
+
+def test_a_text_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a" * 1000, encoding="utf-8")
+    text = Text.open(DataConfig(source=[str(tmp_path / "text.txt")]))
+    (tmp_path / "text.txt").write_text("b" * 1000, encoding="utf-8")
+    with pytest.raises(UserError, match="has changed while it was being read"):
+        prepare(text, ByteTokenizer(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
@@ -514,3 +542,45 @@ def test_documents_of_a_char_tokenizer_are_joined_by_newlines(tmp_path: Path) ->
     assert tokens.tokenizer.decode(train.ids.tolist()) == "aaa\nbbb\nccc"
     assert train.documents.tolist() == [4 - 4, 4, 8]
     assert train.bytes == 10  # the newline between is not of the text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val_fraction": 0.2}, "prepared with a validation share of 0.1"),
+        ({"sha256": "0" * 64}, "its SHA-256 differs"),
+        ({"source": ["{out}", "pooh"]}, "stands alone"),
+    ],
+)
+def test_a_prepared_folder_is_taken_as_it_is_or_refused(
+    change: dict[str, object], message: str, rows: Path, tmp_path: Path
+) -> None:
+    prepared(rows, tmp_path / "out", LEARNED["gpt2"])
+    data = DataConfig(source=[str(tmp_path / "out")])
+    assert open_tokens(data, TokenizerConfig(kind="byte")).fingerprint == LEARNED["gpt2"].fingerprint
+    if "source" in change:
+        change = {"source": [str(tmp_path / "out"), "pooh"]}
+    with pytest.raises(UserError, match=message):
+        open_tokens(data.replace(**change), TokenizerConfig(kind="byte"))
+    with pytest.raises(UserError, match="prepared with another tokenizer"):
+        open_tokens(data, LEARNED["gpt4"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes of POSIX")
+def test_what_cannot_be_read_twice_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="cannot be read twice"):
+        Text.open(DataConfig(source=[str(tmp_path / "pipe")]))
+
+
+def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("word " * 900_000, encoding="utf-8")
+    (tmp_path / "script.py").write_text(
+        "from glassgpt.data.config import DataConfig\nfrom glassgpt.data.opening import open_tokens\n"
+        "from glassgpt.tokenizers import ByteTokenizer\n"
+        f"open_tokens(DataConfig(source=[{str(tmp_path / 'text.txt')!r}]), ByteTokenizer(), workers=2)\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert b"needs `if __name__ == '__main__':`" in done.stderr

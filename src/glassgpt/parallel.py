@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from typing import Any, TypeVar
 
 from glassgpt.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_GUARD = "a script of your own needs `if __name__ == '__main__':` around what it does"
+_MOST_WORKERS = 8  # unless asked for: each takes some 60 MB
 _IN_FLIGHT = 2  # items a worker: one under way, one waiting
 
 
@@ -25,8 +27,19 @@ _function: Callable[[Any], Any]  # in a worker: what it was started for
 
 
 def usable_cores() -> int:
-    """How many processes can run at once."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processes to work in, if no one says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
+def require_main_process() -> None:
+    """Make sure that this is no worker that is only beginning, and runs the script that started it once more.
+
+    Raises:
+        UserError: it is: the script has no guard.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        raise UserError(_GUARD)
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -45,6 +58,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=(function,))
     waiting: deque[Future[Result]] = deque()
     try:
+        _start_workers(pool, workers)
         for item in items:
             waiting.append(pool.submit(_call, item))
             if len(waiting) >= _IN_FLIGHT * workers:
@@ -52,17 +66,27 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise WorkerKilledError(
-            "a worker process was killed, perhaps for memory: try again with fewer workers"
-        ) from None
+        raise WorkerKilledError(f"a worker process ended: if memory ran out, try fewer workers; {_GUARD}") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_workers(pool: ProcessPoolExecutor, workers: int) -> None:
+    """Start them with Ctrl-C ignored, which they inherit: it is the main process's to answer."""
+    try:
+        old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread
+        old = None
+    for _ in range(workers):
+        pool.submit(int)  # a worker is started for each item that waits
+    if old is not None:
+        signal.signal(signal.SIGINT, old)
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
     global _function  # noqa: PLW0603 - a worker process has one task in its life
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

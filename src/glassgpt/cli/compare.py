@@ -1,6 +1,7 @@
 """glassgpt compare"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,14 @@ def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool,
         raise UserError("compare: name run folders, such as runs/*")
     if not json_ and not out.parent.is_dir():
         raise UserError(f"{out.parent}: no such folder to write {out.name} into")
-    compared = sorted(map(read_compared, runs), key=lambda run: run.bits_per_byte or float("inf"))
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):  # the last part of a path does not tell them apart
+        names = list(map(str, runs))
+    compared = sorted(map(read_compared, runs, names), key=lambda run: run.bits_per_byte or float("inf"))
     if json_:
         print(json.dumps([run.to_dict() for run in compared]))
+        for line in differences(compared):
+            print(line, file=sys.stderr)
         return
     from rich.console import Console
     from rich.table import Table

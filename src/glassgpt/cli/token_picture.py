@@ -53,12 +53,13 @@ def cut_picture(loaded: "Tokenizer", ids: list[int], *, colour: bool) -> "Text":
     from glassgpt.tokenizers.labels import token_label
 
     picture = Text()
+    new_line = True
     for number, token in enumerate(ids):
         label = token_label(loaded.token_bytes(token))
-        lines = loaded.token_bytes(token).count(b"\n")
         if colour:
             picture.append(label, style=f"black on {COLOURS[number % len(COLOURS)]}")
         else:
-            picture.append(("" if number == 0 or picture.plain.endswith("\n") else "|") + label)
-        picture.append("\n" * bool(lines))
+            picture.append(("" if new_line else "|") + label)
+        new_line = b"\n" in loaded.token_bytes(token)
+        picture.append("\n" * new_line)
     return picture

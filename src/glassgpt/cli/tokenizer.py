@@ -66,6 +66,10 @@ def train(
         raise UserError("tokenizer train: name a text: a file, a folder, a corpus, or -")
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
+    if kind == "char" and vocab_size is not None:
+        raise UserError("--vocab-size: a char tokenizer has all characters of its text: only for bpe and word")
+    if kind != "bpe" and (pattern != "gpt2" or special):
+        raise UserError(f"--pattern and --special: only for --kind bpe, not {kind}")
     _check_out(out)
     config = TokenizerConfig.parse(
         {
@@ -130,6 +134,7 @@ def decode(file: str, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=Tru
         Left out: from standard input.
     """
     from glassgpt.tokenizers import named_tokenizer
+    from glassgpt.tokenizers.utf8 import encode_utf8
 
     loaded = named_tokenizer(file)
     words = list(ids) or _stdin_text().replace(",", " ").split()
@@ -137,7 +142,8 @@ def decode(file: str, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=Tru
         tokens = [int(word) for word in words]
     except ValueError as error:
         raise UserError(f"ids are whole numbers: {error}") from None
-    sys.stdout.write(loaded.decode(tokens))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(encode_utf8(loaded.decode(tokens)))  # newlines as they are, on Windows, too
 
 
 @tokenizer.command
@@ -248,6 +254,9 @@ def _check_out(out: Path) -> None:
 
 
 def _stdin_text() -> str:
-    from glassgpt.data.decoding import decoded
-
-    return "".join(decoded([sys.stdin.buffer.read()], "standard input"))
+    if sys.stdin is None:
+        raise UserError("standard input is closed: give the text as a word of the command")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 text ({error.reason} at position {error.start})") from None

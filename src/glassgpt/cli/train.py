@@ -40,9 +40,8 @@ def train(
     changes: dict[str, dict[str, Any]] = overrides or {}
     if data:
         changes.setdefault("data", {})["source"] = data
-        if resume is None:  # another text: what the recipe says of its own does not hold
-            changes["data"].setdefault("sha256", None)
-            changes.setdefault("sampling", {}).setdefault("prompt", None)
+        if resume is None:
+            _forget_old_text(data, changes)
     console = _Console()
     if resume is not None:
         if out is not None or recipe != "default":
@@ -50,11 +49,8 @@ def train(
         from glassgpt.training import session
 
         return 0 if session.resume(resume, changes, console) else INTERRUPTED
-    from glassgpt.data.tokens import is_token_folder
     from glassgpt.recipes import load_recipe
 
-    if changes.get("tokenizer") and any(map(is_token_folder, data or [])):
-        raise UserError("--tokenizer: a prepared text has its tokenizer: leave it out, or give the text itself")
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 
@@ -62,6 +58,20 @@ def train(
     path = Path(recipe)
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
     return 0 if session.train(loaded, out or _free_folder(name), console) else INTERRUPTED
+
+
+def _forget_old_text(data: list[str], changes: dict[str, dict[str, Any]]) -> None:
+    """Another text: what the recipe says of its own does not hold. A prepared one has a tokenizer and a split."""
+    from glassgpt.data.tokens import TokenFolder, is_token_folder
+
+    if is_token_folder(data[0]):
+        if changes.get("tokenizer"):
+            raise UserError("--tokenizer: a prepared text has its tokenizer: leave it out, or give the text itself")
+        changes["data"].setdefault("val_fraction", TokenFolder(Path(data[0]).expanduser()).val_fraction)
+        changes.setdefault("tokenizer", {})["file"] = None
+    changes["data"].setdefault("sha256", None)
+    changes.setdefault("tokenizer", {}).setdefault("fingerprint", None)
+    changes.setdefault("sampling", {}).setdefault("prompt", None)
 
 
 class _Console(Console):

@@ -17,15 +17,15 @@ def decoded(chunks: Iterable[bytes], name: str) -> Iterator[str]:
         UserError: it is binary, UTF-16, or not UTF-8; the message says where.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    position, return_held = 0, ""  # a carriage return at a chunk's end waits for what follows
+    begun, position, return_held = False, 0, ""  # a carriage return at a chunk's end waits for what follows
     for chunk in chunks:
         if position == 0 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise UserError(f"{name}: UTF-16, not UTF-8: convert it (iconv -f UTF-16 -t UTF-8)")
         if b"\x00" in chunk:
             raise UserError(f"{name}: a binary file, not text (a zero byte at position {position + chunk.index(0)})")
         text = return_held + _decode(decoder, chunk, position, name)
-        if position == 0:
-            text = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        if text and not begun:
+            text, begun = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), True
         position += len(chunk)
         return_held = "\r" if text.endswith("\r") else ""
         yield text.removesuffix("\r").replace("\r\n", "\n")

@@ -53,9 +53,12 @@ def open_tokens(
     folder = cache_folder() / "tokens" / key
     if folder.exists():
         try:
-            return TokenFolder(folder)
+            cached = TokenFolder(folder)
+            cached.require(cached.tokenizer, str(folder))
+            return cached
         except UserError:  # damaged: what is in a cache can be made again
             shutil.rmtree(folder)
+    _make_cache(folder.parent)
     with progress_bar("preparing", text.bytes) as progress:
         return prepare(text, tokenizer, folder, workers=workers, progress=progress, wait=True)
 
@@ -111,7 +114,7 @@ def standard_input(names: Sequence[str]) -> Iterator[Path | None]:
     if STDIN not in names:
         yield None
         return
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise UserError("-: standard input is a terminal: pipe a text into it")
     with tempfile.TemporaryDirectory(prefix="glassgpt-") as folder:
         path = Path(folder) / "input.txt"
@@ -145,9 +148,18 @@ def _made_tokenizer(config: TokenizerConfig, text: Text) -> Tokenizer:
         return load_tokenizer(cached)
     except UserError:  # not there, or damaged
         tokenizer = learn_tokenizer(config, text)
-    cached.parent.mkdir(parents=True, exist_ok=True)
+    _make_cache(cached.parent)
     tokenizer.save(cached)
     return tokenizer
+
+
+def _make_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the cache cannot be written ({error.strerror}): name another folder in GLASSGPT_CACHE"
+        ) from None
 
 
 def _check_text(data: DataConfig, sha256: str) -> None:

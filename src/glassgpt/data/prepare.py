@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,11 +20,11 @@ from glassgpt.data.text import Text
 from glassgpt.data.tokens import FORMAT, HEADER, TOKENIZER, VERSION, TokenFolder, file_name, file_sha256, token_type
 from glassgpt.errors import UserError
 from glassgpt.files import sync_file, sync_folder, write_json
-from glassgpt.parallel import WorkerKilledError, ordered_map, usable_cores
+from glassgpt.parallel import WorkerKilledError, ordered_map, require_main_process, usable_cores
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
 
-KINDS = ("tokens", "documents")  # a file of each for each split
+FILES = ("tokens", "documents")  # a file of each for each split
 JOURNAL = "journal.jsonl"
 
 
@@ -90,41 +91,50 @@ def prepare(
     Raises:
         UserError: a character is not in the tokenizer's vocabulary, the text has changed, or `out` is taken.
     """
+    require_main_process()
+    out = out.resolve()
     if not wait:
         check_free(out)
-    work = out.with_name(f".{out.name}.partial")
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with lock.acquire(timeout=-1 if wait else 0):
-            try:
-                if wait and (out / HEADER).exists():  # another process has just finished it
-                    return TokenFolder(out)
-                job = _Job(work, tokenizer, text)
-                blocks = make_blocks(text.split_pieces(), tokenizer.safe_cut, BLOCK)
-                if workers is None:
-                    workers = usable_cores() if text.bytes > 2 * BLOCK else 1
-                if progress:
-                    progress(job.bytes_done)
-                todo = islice(blocks, job.blocks_done, None)
-                for encoded in ordered_map(partial(encode_block, tokenizer), todo, workers):
-                    job.append(encoded)
-                    if progress:
-                        progress(encoded.bytes)
-                job.finish()
-                _publish(work, out)
-            finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
+            if not (wait and (out / HEADER).exists()):  # else another process has just finished it
+                _encode_all(text, tokenizer, out, workers, progress)
         return TokenFolder(out)
     except Timeout:
         raise UserError(f"{out}: another process is preparing it") from None
-    except WorkerKilledError:
-        raise  # what is done can be taken up
-    except UserError:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if not wait:  # in a cache they stay: others may wait for them
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+
+
+def _encode_all(
+    text: Text, tokenizer: Tokenizer, out: Path, workers: int | None, progress: Callable[[int], None] | None
+) -> None:
+    work = out.with_name(f".{out.name}.partial")
+    job = _Job(work, tokenizer, text)
+    blocks = make_blocks(text.split_pieces(), tokenizer.safe_cut, BLOCK)
+    if workers is None:
+        workers = usable_cores() if text.bytes > 2 * BLOCK else 1
+    if progress:
+        progress(job.bytes_done)
+    try:
+        for encoded in ordered_map(partial(encode_block, tokenizer), islice(blocks, job.blocks_done, None), workers):
+            job.append(encoded)
+            if progress:
+                progress(encoded.bytes)
+    except WorkerKilledError:
+        raise
+    except UserError:  # nothing half-written; but what took long is kept, as a source may come back
+        if not job.blocks_done:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    job.finish()
+    _publish(work, out)
 
 
 def check_free(out: Path) -> None:
@@ -135,6 +145,8 @@ def check_free(out: Path) -> None:
     """
     if (out / HEADER).exists():
         raise UserError(f"{out}: holds a prepared text already: remove it, or choose another with --out")
+    if out.is_mount():
+        raise UserError(f"{out}: a mount point, which cannot be replaced: name a new folder within it with --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is not an empty folder: choose another with --out")
 
@@ -164,7 +176,7 @@ class _Job:
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
         for split in SPLITS:
-            for kind in KINDS:
+            for kind in FILES:
                 (self.work / file_name(split, kind)).touch()
         self.tokenizer.save(self.work / TOKENIZER)
         self._note(self.key)
@@ -179,7 +191,7 @@ class _Job:
                 return False
             self.blocks_done, self.totals = len(done), done[-1] if done else _no_totals()
             for split in SPLITS:
-                for kind in KINDS:
+                for kind in FILES:
                     path, length = self.work / file_name(split, kind), self._length(split, kind)
                     if path.stat().st_size < length:
                         return False
@@ -221,18 +233,11 @@ class _Job:
             os.fsync(file.fileno())
 
     def finish(self) -> None:
-        """Write the header.
-
-        Raises:
-            UserError: what was encoded is not as long as what was read first.
-        """
+        """Write the header."""
         text = self.text
-        done = sum(int(totals["characters"]) for totals in self.totals.values())
-        if done != text.characters:
-            raise UserError("the text has changed while it was being prepared: try again")
         splits: dict[str, dict[str, Any]] = {}
         for split in SPLITS:
-            hashes = {f"{kind}_sha256": file_sha256(self.work / file_name(split, kind)) for kind in KINDS}
+            hashes = {f"{kind}_sha256": file_sha256(self.work / file_name(split, kind)) for kind in FILES}
             splits[split] = {**self.totals[split], **hashes}
         write_json(
             self.work / HEADER,

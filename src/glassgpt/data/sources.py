@@ -134,8 +134,10 @@ def _find(name: str, stdin: Path | None) -> list[Source]:
                 f"{path}: no text files in this folder ({', '.join(TEXT_SUFFIXES + ROW_SUFFIXES)}, .gz or .zst)"
             )
         return [Source(file, str(file), found=True) for file in files]
-    if path.exists():
+    if path.is_file():
         return [Source(path, name)]
+    if path.exists():
+        raise UserError(f"{name}: cannot be read twice, as a file can: pipe it in, and name - as the source")
     if has_magic(name):
         files = sorted(Path(file) for file in glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         files = [file for file in files if file.is_file()]
@@ -230,12 +232,14 @@ def _parquet_rows(path: Path, name: str, text_field: str) -> Iterator[Piece]:
     except ImportError:
         raise UserError(f'{path}: reading parquet takes a package more: pip install "glassgpt[data]"') from None
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path, buffer_size=CHUNK) as file:
             names = file.schema_arrow.names
             if text_field not in names:
                 raise UserError(f"{name}: no column {text_field!r} ({suggest(text_field, names)}): {_NAME_IT}")
             kind = file.schema_arrow.field(text_field).type
-            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+            types = pyarrow.types
+            kind = kind.value_type if types.is_dictionary(kind) else kind
+            if not any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_string_view)):
                 raise UserError(f"{name}: column {text_field!r} holds {kind}, not text: {_NAME_IT}")
             for batch in file.iter_batches(batch_size=256, columns=[text_field]):
                 for document in batch.column(0).to_pylist():

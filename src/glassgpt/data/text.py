@@ -10,6 +10,7 @@ from glassgpt.data.blocks import SplitPiece, split_pieces
 from glassgpt.data.config import DataConfig
 from glassgpt.data.progress import progress_bar
 from glassgpt.data.sources import Piece, Source, find_sources, read_pieces
+from glassgpt.errors import UserError
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 
@@ -45,19 +46,27 @@ class Text:
             UserError: as `find_sources` and `read_pieces`.
         """
         sources = tuple(find_sources(data.source, stdin))
-        digest = hashlib.sha256()
+        digest = _Digest()
         characters = size = documents = 0
         with progress_bar("reading", _plain_size(sources)) as progress:
             for begins, text in read_pieces(sources, data.text_field, data.separator):
-                encoded = encode_utf8(text)
-                digest.update(b"\xff" + encoded if begins and documents else encoded)
-                characters, size, documents = characters + len(text), size + len(encoded), documents + begins
-                progress(len(encoded))
+                encoded = digest.update(begins, text)
+                characters, size, documents = characters + len(text), size + encoded, documents + begins
+                progress(encoded)
         return cls(data, sources, characters, size, documents, digest.hexdigest())
 
     def pieces(self) -> Iterator[Piece]:
-        """All documents in order, in pieces."""
-        return read_pieces(self.sources, self.data.text_field, self.data.separator)
+        """All documents in order, in pieces.
+
+        Raises:
+            UserError: at the end, if it is not what was read first; or as `read_pieces`.
+        """
+        digest = _Digest()
+        for begins, text in read_pieces(self.sources, self.data.text_field, self.data.separator):
+            digest.update(begins, text)
+            yield begins, text
+        if digest.hexdigest() != self.sha256:
+            raise UserError(f"{', '.join(self.data.source)}: the text has changed while it was being read: try again")
 
     def split_pieces(self) -> Iterator[SplitPiece]:
         """The same, training text first; the last `val_fraction` of the characters is for validation."""
@@ -67,6 +76,24 @@ class Text:
     def training_characters(self) -> int:
         """How many characters there are for training."""
         return int(self.characters * (1 - self.data.val_fraction))
+
+
+class _Digest:
+    """The hash of a text as it is read."""
+
+    def __init__(self) -> None:
+        self._hash, self._some = hashlib.sha256(), False
+
+    def update(self, begins: bool, text: str) -> int:
+        """Take a piece; return its bytes."""
+        data = encode_utf8(text)
+        self._hash.update(b"\xff" + data if begins and self._some else data)
+        self._some = True
+        return len(data)
+
+    def hexdigest(self) -> str:
+        """Of all that was taken."""
+        return self._hash.hexdigest()
 
 
 def read_text(data: DataConfig, stdin: Path | None = None) -> str:

@@ -104,5 +104,8 @@ def named_tokenizer(name: str) -> Tokenizer:
     if name in ("byte", "gpt2"):
         return make_tokenizer(TokenizerConfig.parse({"kind": name}))
     if not path.exists():
-        raise UserError(f"no tokenizer {name!r}: name a file that `glassgpt tokenizer train` made, byte or gpt2")
+        raise UserError(
+            f"no tokenizer {name!r}: name a file that `glassgpt tokenizer train` made, byte or gpt2 "
+            "(prepare also makes char, word and bpe)"
+        )
     return load_tokenizer(path / "tokenizer.json" if path.is_dir() else path)

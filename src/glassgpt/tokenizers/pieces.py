@@ -27,6 +27,11 @@ _NAMED = {
     ),
 }
 PATTERNS = tuple(_NAMED)
+# The older spelling of GPT-4's, which Llama 3 and others have; only white space at a text's end is cut otherwise.
+_OLDER_GPT4 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
 
 
 class Pieces:
@@ -43,7 +48,9 @@ class Pieces:
     def __init__(self, pattern: str):
         self.pattern = pattern
         self.named = pattern in _NAMED
-        self.expression, boundary = _NAMED.get(pattern, (pattern, None))
+        self.expression, boundary = _NAMED.get(
+            pattern, (pattern, _NAMED["gpt4"][1] if pattern == _OLDER_GPT4 else None)
+        )
         try:
             self._compiled = regex.compile(self.expression)
             if self._compiled.flags & regex.REVERSE:

@@ -20,7 +20,7 @@ class Compared:
     """One run in the comparison.
 
     Attributes:
-        name: of its folder.
+        name: what it is called.
         recipe: what it was made from.
         bits_per_byte: of the best weights; None if nothing was evaluated yet.
         tokens_per_second: the median while training; None if too short to tell.
@@ -55,8 +55,12 @@ class Compared:
         }
 
 
-def read_compared(path: Path) -> Compared:
+def read_compared(path: Path, name: str) -> Compared:
     """What a run folder says of itself; the run may still be going.
+
+    Args:
+        path: the folder.
+        name: what to call it.
 
     Raises:
         UserError: it is no run folder, or damaged, or from before there were bits per byte in the metrics.
@@ -72,7 +76,7 @@ def read_compared(path: Path) -> Compared:
     except (KeyError, TypeError):
         raise UserError(f"{folder.metrics}: made by an older glassgpt, without bits per byte: train again") from None
     return Compared(
-        name=path.resolve().name,
+        name=name,
         recipe=recipe,
         parameters=sizes(recipe.model).parameters,
         bits_per_byte=min((bits for _, _, bits in curve), default=None),

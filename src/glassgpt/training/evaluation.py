@@ -75,10 +75,11 @@ def evaluate_run(run: Run, sources: Sequence[str] | None = None, *, stdin: Path 
         if not len(split.ids):
             raise UserError(f"{run.folder.path}: trained on all of its text: say which text with --data")
     elif any(map(is_token_folder, sources)):
-        folder = TokenFolder(Path(sources[0]))
-        data = data.replace(source=list(sources), sha256=None, val_fraction=folder.val_fraction)
-        split = open_tokens(data, run.tokenizer).split("val" if folder.val_fraction else "train")
-        name = ", ".join(sources) + (", validation split" if folder.val_fraction else "")
+        prepared = next(source for source in sources if is_token_folder(source))
+        kept = TokenFolder(Path(prepared).expanduser()).val_fraction
+        data = data.replace(source=list(sources), sha256=None, val_fraction=kept)
+        split = open_tokens(data, run.tokenizer).split("val" if kept else "train")
+        name = prepared + (", validation split" if kept else "")
     else:
         data = data.replace(source=list(sources), sha256=None, val_fraction=0.0)
         split, name = open_tokens(data, run.tokenizer, stdin=stdin).split("train"), ", ".join(sources)

@@ -153,14 +153,14 @@ def _complete_tokenizer(config: TokenizerConfig, tokenizer: Tokenizer, sources: 
     Raises:
         UserError: it is not the one that the recipe names by its fingerprint.
     """
+    if config.fingerprint not in (None, tokenizer.fingerprint):
+        raise UserError(
+            f"tokenizer.fingerprint: the recipe was made with another tokenizer ({config.fingerprint}) than this one "
+            f"({tokenizer.fingerprint}): bring back the old text or file, or give --tokenizer.fingerprint none"
+        )
     file = config.file and str(Path(config.file).expanduser().resolve())
     if is_token_folder(sources[0]):
         file = str(Path(sources[0]) / TOKENIZER)
-    elif config.fingerprint not in (None, tokenizer.fingerprint):
-        raise UserError(
-            f"tokenizer.fingerprint: the recipe was made with another tokenizer ({config.fingerprint}) than this one "
-            f"({tokenizer.fingerprint}): bring back the old text or file, or leave the fingerprint out"
-        )
     known = {"file": file, "fingerprint": tokenizer.fingerprint}
     return known | ({"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size} if file else {})
 
