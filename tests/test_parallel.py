@@ -71,7 +71,7 @@ def test_an_exception_of_the_items_reaches_the_caller() -> None:
 
 
 def test_a_killed_worker_is_one_line() -> None:
-    with pytest.raises(UserError, match="killed") as error:
+    with pytest.raises(UserError, match="worker process ended") as error:
         list(ordered_map(os._exit, [1] * 20, 2))
     assert "\n" not in str(error.value)
 
