@@ -37,7 +37,7 @@ def prepare(
         A file made by `glassgpt tokenizer train`, or gpt2, byte, char, word or bpe; the last three learn from the
         sources first.
     vocab_size
-        With word or bpe: how many entries.
+        With bpe: how many entries [4096]; with word: the most entries [all].
     val_fraction
         Share of the characters, at the end, that is kept for validation.
     text_field
