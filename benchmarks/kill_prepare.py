@@ -32,10 +32,13 @@ def main() -> None:
         usual = time.monotonic() - began
         names = sorted(file.name for file in whole.iterdir())
         kills = finished = 0
-        while kills < options.kills or not finished:
-            process = subprocess.Popen([*words, str(out)], stdout=subprocess.DEVNULL)
+        last = False
+        while not last:
+            last = kills == options.kills  # this one may end by itself
+            # (what workers say when their parent is gone is of no interest)
+            process = subprocess.Popen([*words, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                code = process.wait(rng.uniform(0.05, 0.7) * usual if kills < options.kills else None)
+                code = process.wait(None if last else rng.uniform(0.1, 1.0) * usual)
                 if code != 0:
                     sys.exit(f"it ended with {code}")
             except subprocess.TimeoutExpired:
