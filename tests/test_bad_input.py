@@ -153,6 +153,25 @@ for _name, _make, _message in [
     ("importing a text", lambda f: ["tokenizer", "import", f / "text.txt", "--out", f / "t"], "text.txt"),
     # preparing
     ("preparing nothing", lambda f: ["prepare", "--out", f / "out"], "name a text"),
+    (
+        "an option of prepare that there is not",
+        lambda f: ["prepare", f / "text.txt", "--tokeniser", "byte", "--out", f / "out"],
+        "unknown option '--tokeniser'",
+    ),
+    (
+        "preparing a folder of empty files",
+        lambda f: [
+            (f / "e").mkdir(),
+            (f / "e" / "a.txt").touch(),
+            "prepare",
+            f / "e",
+            "--tokenizer",
+            "byte",
+            "--out",
+            f / "out",
+        ][2:],
+        "all files are empty",
+    ),
     ("preparing nowhere", lambda f: ["prepare", f / "text.txt"], "--out"),
     ("preparing into a run", lambda f: ["prepare", f / "text.txt", "--out", f / "run"], "not an empty folder"),
     ("preparing what is not there", lambda f: ["prepare", f / "no", "--out", f / "out"], "no such tok|no such file"),

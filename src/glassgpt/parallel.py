@@ -38,7 +38,7 @@ def require_main_process() -> None:
     Raises:
         UserError: it is: the script has no guard.
     """
-    if getattr(current_process(), "_inheriting", False):
+    if getattr(current_process(), "_inheriting", False):  # multiprocessing's own mark of that moment
         raise UserError(_GUARD)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.data.opening import open_tokens
+from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
 from glassgpt.files import read_json, replacing
@@ -110,7 +111,7 @@ class RunFolder:
         Raises:
             UserError: the text is gone or has changed.
         """
-        if "-" in recipe.data.source and not self.input.is_file():
+        if STDIN in recipe.data.source and not self.input.is_file():
             raise UserError(f"{self.input}: the text that came from standard input is gone")
         return open_tokens(recipe.data, tokenizer, stdin=self.input)
 

@@ -15,6 +15,16 @@ Repeated = Parameter(negative=(), allow_leading_hyphen=True)
 """A list, one value each time the option is given; a value may be - for standard input."""
 
 
+def _no_option(_type: Any, word: str) -> None:
+    """Only the hyphen alone is a source; more behind it is an option that there is not."""
+    if word.startswith("-") and word != "-":
+        raise ValueError(f"unknown option {word!r} (see --help)")
+
+
+Source = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)]
+"""Where text comes from, as a word of the command; - for standard input."""
+
+
 def _whole_number(_type: Any, tokens: Sequence[Token]) -> int:
     """An integer as it is written: 1.5 is refused, not rounded."""
     try:

@@ -3,16 +3,13 @@
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from glassgpt.cli.options import WholeNumber
+from glassgpt.cli.options import Source, WholeNumber
 from glassgpt.errors import UserError
 
 
 def prepare(
-    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *sources: Source,
     out: Path,
     tokenizer: str = "gpt2",
     vocab_size: WholeNumber | None = None,

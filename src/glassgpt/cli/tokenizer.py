@@ -6,17 +6,20 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from glassgpt.cli.options import Repeated, Switch, WholeNumber
+from glassgpt.cli.options import Repeated, Source, Switch, WholeNumber
 from glassgpt.errors import UserError
 
 tokenizer = App(name="tokenizer", help="Make, use and look at tokenizers.", help_flags=["--help", "-h"])
 
+TokenizerName = Annotated[
+    str, Parameter(help="A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.")
+]
 SAMPLE = "The cats didn't sit on 1,024 mats.\n    They *did* sit on naïve 東京 🎉\n"
 
 
 @tokenizer.command
 def train(
-    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *sources: Source,
     out: Path,
     kind: Literal["bpe", "word", "char"] = "bpe",
     vocab_size: WholeNumber | None = None,
@@ -97,7 +100,7 @@ def train(
 
 @tokenizer.command
 def encode(
-    file: str,
+    file: TokenizerName,
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *,
@@ -107,8 +110,6 @@ def encode(
 
     Parameters
     ----------
-    file
-        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
     text
         Left out: standard input.
     special
@@ -123,13 +124,11 @@ def encode(
 
 
 @tokenizer.command
-def decode(file: str, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+def decode(file: TokenizerName, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     """Print the text of ids, and nothing else.
 
     Parameters
     ----------
-    file
-        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
     ids
         Left out: from standard input.
     """
@@ -148,7 +147,7 @@ def decode(file: str, /, *ids: Annotated[str, Parameter(allow_leading_hyphen=Tru
 
 @tokenizer.command
 def info(
-    file: str,
+    file: TokenizerName,
     /,
     *,
     text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -160,8 +159,6 @@ def info(
 
     Parameters
     ----------
-    file
-        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
     text
         A text to cut. Left out: the beginning of --data, or a sentence.
     data
@@ -209,13 +206,11 @@ def info(
 
 
 @tokenizer.command
-def export(file: str, /, *, out: Path) -> None:
+def export(file: TokenizerName, /, *, out: Path) -> None:
     """Write a byte-pair or byte tokenizer as Hugging Face's tokenizer.json.
 
     Parameters
     ----------
-    file
-        A tokenizer file, a folder with one (a run, a prepared text), byte or gpt2.
     out
         The file to write.
     """

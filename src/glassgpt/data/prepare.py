@@ -105,7 +105,9 @@ def prepare(
     except Timeout:
         raise UserError(f"{out}: another process is preparing it") from None
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror or error}") from None
+        raise UserError(
+            f"{out}: cannot be written: {error.strerror or error}: once that is mended, the same call goes on"
+        ) from None
     finally:
         if not wait:  # in a cache they stay: others may wait for them
             with suppress(OSError):
@@ -127,10 +129,8 @@ def _encode_all(
             job.append(encoded)
             if progress:
                 progress(encoded.bytes)
-    except WorkerKilledError:
-        raise
-    except UserError:  # nothing half-written; but what took long is kept, as a source may come back
-        if not job.blocks_done:
+    except (UserError, OSError) as error:  # nothing half-written; but what took long is kept, to go on from
+        if not job.blocks_done and not isinstance(error, WorkerKilledError):
             shutil.rmtree(work, ignore_errors=True)
         raise
     job.finish()

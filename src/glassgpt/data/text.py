@@ -53,6 +53,8 @@ class Text:
                 encoded = digest.update(begins, text)
                 characters, size, documents = characters + len(text), size + encoded, documents + begins
                 progress(encoded)
+        if not documents:  # each file that was named must hold something; those that were found in a folder need not
+            raise UserError(f"{', '.join(data.source)}: all files are empty: there is nothing to learn from")
         return cls(data, sources, characters, size, documents, digest.hexdigest())
 
     def pieces(self) -> Iterator[Piece]:
