@@ -99,6 +99,8 @@ class TokenFolder:
             raise UserError(f"{path}: prepared by a newer glassgpt (format {version}): update it, or prepare again")
         try:
             self._check()
+        except UserError:  # which is a ValueError, too, and says enough
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path / HEADER}: damaged ({error!r}): prepare the text again") from None
 
