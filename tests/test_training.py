@@ -26,7 +26,7 @@ from glassgpt.model.bigram import Bigram
 from glassgpt.model.gpt import GPT
 from glassgpt.recipes import Recipe, TrainingConfig, load_recipe, merge
 from glassgpt.runs import load, read_metrics
-from glassgpt.training import session
+from glassgpt.training import session, setup
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.checkpoints import list_checkpoints, load_newest_checkpoint, save_checkpoint
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
@@ -167,8 +167,8 @@ def test_the_seed_decides_dropout_and_first_weights(text_file: Path) -> None:
     assert losses[1] != losses[2]
     weights = []
     for seed in (1, 2, 1):
-        prepared = session.prepare(recipe_for(text_file, training={"seed": seed}))
-        weights.append(dict(session.make_trainer(prepared).model.state_dict()))
+        prepared = setup.prepare(recipe_for(text_file, training={"seed": seed}))
+        weights.append(dict(setup.make_trainer(prepared).model.state_dict()))
     assert same(weights[0], weights[2])
     assert not same(weights[0], weights[1])
 
