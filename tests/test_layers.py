@@ -19,7 +19,7 @@ LADDER: list[set[str]] = [
     {"recipes"},
     {"runs"},
     {"training"},
-    {"interop", "inspection"},
+    {"interop", "inspection", "bench"},
     {"serving"},
     {"cli"},
     {"__init__", "__main__"},

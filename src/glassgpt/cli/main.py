@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from glassgpt import __version__
+from glassgpt.cli.bench import bench
 from glassgpt.cli.compare import compare
 from glassgpt.cli.evaluate import evaluate
 from glassgpt.cli.generate import generate
@@ -37,6 +38,7 @@ def make_app() -> App:
     for command in (train, generate, evaluate, compare, prepare, info, recipes):
         app.command(command)
     app.command(tokenizer)
+    app.command(bench)
     return app
 
 
@@ -76,7 +78,7 @@ def run(words: list[str]) -> int:
         bound.arguments["overrides"] = overrides
     elif overrides and command != app.help_print:
         section, fields = next(iter(overrides.items()))
-        raise UserError(f"--{section}.{next(iter(fields))}: only train and info take fields of a recipe")
+        raise UserError(f"--{section}.{next(iter(fields))}: only train and info (and bench train) take recipe fields")
     code = command(*bound.args, **bound.kwargs)
     if command == app.help_print and rest[:1] == ["train"]:
         print_fields()

@@ -1,0 +1,225 @@
+"""Training steps of glassgpt beside those of other projects: the same shape, the same batches, in turn."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from glassgpt.bench.limits import MATMUL, matmul_side
+from glassgpt.bench.machine import waiter
+from glassgpt.bench.pairing import Side, Spread, Timed, take_turns
+from glassgpt.bench.work import Work
+from glassgpt.data.batches import Batches, as_token_array
+from glassgpt.device import choose_device, set_seed
+from glassgpt.errors import UserError
+from glassgpt.model import make_model
+from glassgpt.training.precision import choose_precision, mixed_precision
+from glassgpt.training.trainer import Step, Trainer
+
+OURS = "glassgpt"
+THEIRS = "transformers"
+THEIRS_FUSED = "transformers, fused AdamW"
+TOKENS = 100_000  # at random: what they say does not change the speed
+
+
+def ours(work: Work) -> Side:
+    """Steps of the trainer that `glassgpt train` uses."""
+    device = choose_device(work.training.device)
+    set_seed(0, device)
+    trainer = Trainer(make_model(work.model), _batches(work), work.training)
+    events, seen = iter(trainer), 0
+
+    def step() -> float:
+        nonlocal seen
+        event = next(events)
+        assert isinstance(event, Step)  # nothing is evaluated or saved
+        tokens, seen = event.tokens - seen, event.tokens
+        return tokens
+
+    return Side(OURS, step, waiter(device))
+
+
+def theirs(work: Work, *, fused: bool) -> Side:
+    """Steps of transformers' GPT-2 in the plain loop that most scripts have: its own loss, AdamW, clipping.
+
+    Args:
+        work: what is trained; the architecture is always GPT-2's.
+        fused: with the kernel of AdamW for all parameters at once, which torch does not choose by itself on a CPU.
+
+    Raises:
+        UserError: transformers is not installed.
+    """
+    transformers = import_transformers()
+    shape, config = work.model, work.training
+    device = choose_device(config.device)
+    dtype = choose_precision(device, config.precision)
+    set_seed(0, device)
+    model: nn.Module = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=shape.vocabulary,
+            n_positions=shape.block_size,
+            n_embd=shape.n_embd,
+            n_layer=shape.n_layer,
+            n_head=shape.n_head,
+            **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), shape.dropout),
+            bos_token_id=0,
+            eos_token_id=0,
+            use_cache=False,
+        )
+    ).to(device)
+    model.train()
+    forward: Callable[..., Any] = torch.compile(model) if config.compile else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=fused or None)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    batches, number, parts = _batches(work), 0, config.gradient_accumulation
+
+    def step() -> float:
+        nonlocal number
+        for _ in range(parts):
+            inputs = batches(number)[0].to(device)
+            number += 1
+            with mixed_precision(device, dtype):
+                loss = forward(input_ids=inputs, labels=inputs).loss / parts
+            scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return work.tokens
+
+    return Side(THEIRS_FUSED if fused else THEIRS, step, waiter(device))
+
+
+def import_transformers() -> Any:
+    """The package, with its notes turned off.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        transformers = importlib.import_module("transformers")
+    except ImportError:
+        raise UserError("transformers is not installed: pip install 'glassgpt[bench]'") from None
+    transformers.logging.set_verbosity_error()
+    return transformers
+
+
+def make_side(name: str, work: Work) -> Side:
+    """A side by its name."""
+    return ours(work) if name == OURS else theirs(work, fused=name == THEIRS_FUSED)
+
+
+def _batches(work: Work) -> Batches:
+    V, T = work.model.vocabulary, work.model.block_size
+    ids = np.random.default_rng(0).integers(V, size=max(TOKENS, 2 * T))
+    return Batches(as_token_array(ids, V), T, work.training.batch_size)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side of a comparison.
+
+    Attributes:
+        speed: tokens a second.
+        utilisation: the share of the device's own peak in matrix products that the training's matrix products come to
+            (MFU, PaLM, Chowdhery et al., 2022).
+        ratio: how many times as fast glassgpt is; None for glassgpt.
+        first_seconds: until the first steps were done, compiling included.
+        peak_memory: bytes, in a process of its own; None where it was not measured.
+    """
+
+    name: str
+    speed: Spread
+    utilisation: Spread
+    ratio: Spread | None
+    first_seconds: float
+    peak_memory: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "name": self.name,
+            "tokens_per_second": self.speed.to_dict(),
+            "mfu": self.utilisation.to_dict(),
+            "glassgpt_times_as_fast": self.ratio and self.ratio.to_dict(),
+            "first_steps_seconds": self.first_seconds,
+            "peak_memory_bytes": self.peak_memory,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison came to. `matmul`: operations a second of matrix products, in the same rounds."""
+
+    work: Work
+    precision: str
+    sides: list[Measured]
+    matmul: Spread
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data, every round included."""
+        work = self.work
+        return {
+            "shape": work.name,
+            "model": work.model.model_dump(),
+            "training": work.training.model_dump(),
+            "changes": list(work.changes),
+            "precision": self.precision,
+            "parameters": work.parameters,
+            "tokens_per_step": work.tokens,
+            "flops_per_token": work.flops_per_token,
+            "matmul_flops_per_second": self.matmul.to_dict(),
+            "sides": [side.to_dict() for side in self.sides],
+        }
+
+
+def compare_training(
+    work: Work,
+    *,
+    against_transformers: bool,
+    rounds: int,
+    seconds: float | None,
+    peaks: dict[str, int | None],
+    tell: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Time training steps of all sides in turn, and matrix products with them.
+
+    Args:
+        work: what is trained.
+        against_transformers: whether transformers is a side, with AdamW as it comes and with the fused one.
+        rounds: how many.
+        seconds: of each side's turn in a round; left out: as `take_turns` chooses.
+        peaks: memory that sides take, by their names, if it was measured.
+        tell: is told what is under way.
+    """
+    device = choose_device(work.training.device)
+    dtype = choose_precision(device, work.training.precision)
+    names = side_names(against_transformers=against_transformers)
+    tell("measuring the peak")
+    sides = [*(make_side(name, work) for name in names), matmul_side(device, dtype)]
+    timed = take_turns(sides, rounds=rounds, seconds=seconds, tell=tell)
+    matmul = timed[MATMUL].rate
+
+    def measured(name: str, side: Timed) -> Measured:
+        flops = Spread(tuple(speed * work.flops_per_token for speed in side.rate.rounds))
+        return Measured(
+            name=name,
+            speed=side.rate,
+            utilisation=flops / matmul,
+            ratio=None if name == OURS else timed[OURS].rate / side.rate,
+            first_seconds=side.first_seconds,
+            peak_memory=peaks.get(name),
+        )
+
+    precision = str(dtype).removeprefix("torch.")
+    return Comparison(work, precision, [measured(name, timed[name]) for name in names], matmul)
+
+
+def side_names(*, against_transformers: bool) -> list[str]:
+    """The sides of a comparison."""
+    return [OURS, THEIRS, THEIRS_FUSED] if against_transformers else [OURS]
