@@ -4,11 +4,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from glassgpt.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def sync_folder(folder: Path) -> None:
@@ -65,6 +70,31 @@ def creating_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+class FileLockedError(Exception):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold a lock, a file that is there meanwhile; what a killed process leaves of it holds nobody up.
+
+    Raises:
+        FileLockedError: another process holds it.
+        OSError: it cannot be made.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileLockedError from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows, letting go removes it
+            path.unlink()
+        lock.release()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process had begun to write in this folder or below."""
     for path in folder.rglob(".*.tmp"):
@@ -100,3 +130,48 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: not readable as {what}: it does not hold a JSON object")
     return value
+
+
+def load_tensors(path: Path) -> "dict[str, Tensor]":
+    """Read a safetensors file to the CPU.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+
+
+def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
+    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes.
+
+    Raises:
+        UserError: the disk is full, or may not be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        on_cpu: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, tensor in tensors.items():
+            copy = tensor.detach().cpu().contiguous()
+            # The format refuses two names for one memory (tied weights): the second is written as a copy.
+            on_cpu[name] = copy.clone() if copy.data_ptr() in seen else copy
+            seen.add(copy.data_ptr())
+        temporary.touch()
+        usual_mode = temporary.stat().st_mode
+        try:
+            save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
+        except SafetensorError as error:  # its word for what the operating system refuses
+            raise UserError(f"{path}: cannot be written ({error}): what was saved before is as it was") from None
+        temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read

@@ -3,7 +3,8 @@
 import json
 import shutil
 import tomllib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,13 @@ from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, replacing
+from glassgpt.files import FileLockedError, holding, load_tensors, read_json, replacing
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from glassgpt.generation.text import Generation
 
@@ -37,7 +38,10 @@ class RunFolder:
         self.summary_table = self.path / "summary.md"
         self.curves = self.path / "curves.png"
         self.samples = self.path / "samples.txt"
+        self.tensorboard = self.path / "tensorboard"
+        self.wandb = self.path / "wandb"
         self.input = self.path / "input.txt"  # what came from standard input, which cannot be read twice
+        self.lock = self.path / ".lock"  # while someone trains in it; what a killed process leaves holds nothing
 
     def check_free(self) -> None:
         """Make sure that a new run may be made here.
@@ -49,11 +53,37 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another with --out"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        # (With a lock and no recipe, it is what someone was about to make.)
+        if self.path.exists() and not self.lock.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
 
+    def check_there(self) -> None:
+        """Make sure that the folder still is one.
+
+        Raises:
+            UserError: someone has moved or removed it.
+        """
+        if not self.recipe.exists():
+            raise UserError(f"{self.path}: the run folder has been moved or removed while training: nothing is saved")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from training in this folder. The folder is made if it is not there.
+
+        Raises:
+            UserError: someone trains in it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with holding(self.lock):
+                yield
+        except FileLockedError:
+            raise UserError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror or error}: what was saved before is as it was") from None
+
     def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
-        """Make the folder with what a run begins with. The recipe comes last: with it, it is a run folder.
+        """Write what a run begins with, in a folder that is locked. The recipe comes last: it makes it a run folder.
 
         Args:
             recipe: complete.
@@ -72,6 +102,7 @@ class RunFolder:
             tokenizer.save(self.tokenizer)
             save_recipe(recipe, self.recipe)
         except OSError as error:
+            shutil.rmtree(self.path, ignore_errors=True)  # nothing was in it before
             raise UserError(f"{self.path}: cannot be written: {error.strerror}: choose another with --out") from None
 
     def read_recipe(self) -> Recipe:
@@ -227,51 +258,6 @@ def load(path: Path | str, device: str = "auto") -> Run:
         UserError: it is no run folder, or a damaged one.
     """
     return Run(path, device)
-
-
-def load_tensors(path: Path) -> "dict[str, Tensor]":
-    """Read a safetensors file to the CPU.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.exists():
-        raise UserError(
-            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
-        )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
-
-
-def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
-    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes.
-
-    Raises:
-        UserError: the disk is full, or may not be written.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        on_cpu: dict[str, Tensor] = {}
-        seen: set[int] = set()
-        for name, tensor in tensors.items():
-            copy = tensor.detach().cpu().contiguous()
-            # The format refuses two names for one memory (tied weights): the second is written as a copy.
-            on_cpu[name] = copy.clone() if copy.data_ptr() in seen else copy
-            seen.add(copy.data_ptr())
-        temporary.touch()
-        usual_mode = temporary.stat().st_mode
-        try:
-            save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
-        except SafetensorError as error:  # its word for what the operating system refuses
-            raise UserError(f"{path}: cannot be written ({error}): what was saved before is as it was") from None
-        temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

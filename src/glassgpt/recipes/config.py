@@ -1,5 +1,6 @@
 """A recipe: everything that decides what a training run does, as typed data."""
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -52,8 +53,18 @@ class TrainingConfig(Config):
     patience: int | None = Field(
         None, ge=1, description="stop after so many evaluations without a new best; left out: never"
     )
-    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints; left out: eval_every")
-    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest checkpoints stay")
+    checkpoint_every: int | str | None = Field(
+        None,
+        description="steps between checkpoints, or time, such as 90s, 5min or 1h; left out: eval_every. One more comes "
+        "at each best evaluation",
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest checkpoints stay, beside the best one")
+    max_skipped_steps: int = Field(
+        10,
+        ge=1,
+        description="a step whose loss or gradient is infinite or not a number changes nothing; after so many in a "
+        "row, training stops",
+    )
     log_every: int = Field(10, ge=1, description="steps between lines of the metrics file")
 
     @model_validator(mode="after")
@@ -66,10 +77,37 @@ class TrainingConfig(Config):
             )
         return self
 
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _steps_or_time(cls, value: object) -> object:
+        if isinstance(value, str) and value.strip().isdigit():
+            value = int(value)
+        is_time = isinstance(value, str) and _seconds(value) is not None
+        if not (value is None or is_time or (type(value) is int and value > 0)):
+            raise ValueError(f"a number of steps, or a time such as 90s, 5min or 1h, not {value!r}")
+        return value
+
+    @property
+    def checkpoint_steps(self) -> int | None:
+        """`checkpoint_every`, if it counts steps."""
+        return self.checkpoint_every if isinstance(self.checkpoint_every, int) else None
+
+    @property
+    def checkpoint_seconds(self) -> float | None:
+        """`checkpoint_every` in seconds, if it is a time."""
+        return _seconds(self.checkpoint_every) if isinstance(self.checkpoint_every, str) else None
+
     @field_validator("device")
     @classmethod
     def _known_device(cls, value: str) -> str:
         return check_device_name(value)
+
+
+def _seconds(time: str) -> float | None:
+    """A time such as "90 s", "5min" or "1.5 h" in seconds; None if it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h)", time.strip())
+    seconds = float(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]] if found else 0.0
+    return seconds or None
 
 
 class Recipe(Config):

@@ -1,28 +1,63 @@
 """Checkpoints: folders that are complete or not there, the newest first when one is looked for."""
 
+import filecmp
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import creating_folder, read_json, write_json
-from glassgpt.runs import load_tensors, save_tensors
+from glassgpt.files import creating_folder, load_tensors, read_json, replacing, save_tensors, write_json
+from glassgpt.recipes import Recipe
 from glassgpt.training.trainer import Trainer
 
 VERSION = 1
 
 
-def save_checkpoint(trainer: Trainer, folder: Path, keep: int) -> Path:
-    """Write all that going on takes into `folder/step-…`, then remove all but the `keep` newest."""
+def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | None = None) -> Path:
+    """Write all that going on takes into `folder/step-…`, then remove all but the `keep` newest and the best.
+
+    Args:
+        trainer: as it is.
+        folder: of the checkpoints.
+        keep: how many of the newest stay; that of the best evaluation stays, too.
+        recipe: what the checkpoint is made with, noted in it, so that a later change is noticed.
+    """
     model, optimizer, counters = trainer.state()
-    path = folder / f"step-{trainer.progress.step:08d}"
+    path = _path(folder, trainer.progress.step)
     with creating_folder(path) as temporary:
         save_tensors(model, temporary / "model.safetensors")
         save_tensors(optimizer, temporary / "optimizer.safetensors")
-        write_json(temporary / "state.json", {"version": VERSION, **counters})
+        made_with = recipe.model_dump(mode="json") if recipe else None
+        write_json(temporary / "state.json", {"version": VERSION, **counters, "recipe": made_with})
+    best = _path(folder, trainer.progress.best_step)
     for old in [other for other in list_checkpoints(folder) if other != path][keep - 1 :]:
-        shutil.rmtree(old)
+        if old != best:
+            shutil.rmtree(old)
     return path
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def recipe_of_newest(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint was made with, section by section; None if there is none that can be read."""
+    for path in list_checkpoints(folder):
+        with suppress(UserError):
+            made_with = read_json(path / "state.json", "a checkpoint's state").get("recipe")
+            if isinstance(made_with, dict):
+                return made_with
+    return None
+
+
+def restore_best_weights(trainer: Trainer, folder: Path, weights: Path) -> None:
+    """Let `weights` be the best so far, as far as the trainer knows: those on the disk may be later ones, or gone."""
+    best = _path(folder, trainer.progress.best_step) / "model.safetensors"
+    if best.exists() and not (weights.exists() and filecmp.cmp(best, weights, shallow=False)):
+        with replacing(weights) as temporary:
+            shutil.copyfile(best, temporary)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from glassgpt.training.trainer import Trainer
 
@@ -19,8 +19,9 @@ def stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iter
         asked = True
         if trainer.stop_reason is not None:
             return  # it is ending anyway
-        tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
         trainer.stop(f"interrupted by {signal.Signals(signum).name}", interrupted=True)
+        with suppress(RuntimeError):  # the signal came in the middle of another line
+            tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
 
     try:
         old = {name: signal.signal(name, ask_to_stop) for name in (signal.SIGINT, signal.SIGTERM)}

@@ -5,18 +5,20 @@ A listener is called with each event of the loop; it does not change the loop bu
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 from glassgpt.data.tokens import Measure
-from glassgpt.files import write_text
+from glassgpt.files import save_tensors, sync_file, write_text
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.text import generate_text
-from glassgpt.runs import RunFolder, read_metrics, save_tensors
+from glassgpt.recipes import Recipe
+from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.training.checkpoints import save_checkpoint
-from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Step, Trainer, require_finite
+from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Pause, Step, Trainer
 
 Listener = Callable[[Event], None]
 
@@ -59,6 +61,7 @@ class MetricsFile:
             self._row["val_bits_per_byte"] = self._measure.bits_per_byte(event.score.loss)
         elif isinstance(event, Checkpoint):
             self._flush()
+            os.fsync(self._file.fileno())  # the checkpoint will outlive a power cut: its lines must, too
 
     def close(self) -> None:
         """Write what is held and close the file."""
@@ -67,8 +70,6 @@ class MetricsFile:
 
     def _line(self, event: Step) -> dict[str, Any]:
         assert self._rate_from is not None
-        loss = event.loss.item()
-        require_finite(loss, event.step)
         tokens, seconds = event.tokens - self._rate_from[0], event.seconds - self._rate_from[1]
         if tokens:
             self._rate_from = (event.tokens, event.seconds)
@@ -76,11 +77,12 @@ class MetricsFile:
             "step": event.step,
             "tokens": event.tokens,
             "bytes": round(event.tokens * self._bytes_per_token),
-            "train_loss": loss,
+            "train_loss": _finite(event.loss.item()),
             "val_loss": None,
             "val_bits_per_byte": None,
             "lr": event.learning_rate,
-            "grad_norm": norm if math.isfinite(norm := event.grad_norm.item()) else None,  # float16 overflows at first
+            "grad_norm": _finite(event.grad_norm.item()),
+            "skipped": event.skipped,
             "tokens_per_second": round(tokens / seconds, 1) if seconds > 0 and tokens else None,
             "seconds": round(event.seconds, 3),
         }
@@ -90,6 +92,11 @@ class MetricsFile:
             self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
             self._file.flush()
             self._row = None
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinities; a step that had one was skipped."""
+    return value if math.isfinite(value) else None
 
 
 def keep_best_weights(trainer: Trainer, folder: RunFolder) -> Listener:
@@ -103,18 +110,19 @@ def keep_best_weights(trainer: Trainer, folder: RunFolder) -> Listener:
     return listen
 
 
-def save_checkpoints(trainer: Trainer, folder: RunFolder) -> Listener:
+def save_checkpoints(trainer: Trainer, folder: RunFolder, recipe: Recipe) -> Listener:
     """Saves a checkpoint whenever the loop says so."""
 
     def listen(event: Event) -> None:
         if isinstance(event, Checkpoint):
-            save_checkpoint(trainer, folder.checkpoints, trainer.config.keep_checkpoints)
+            folder.check_there()
+            save_checkpoint(trainer, folder.checkpoints, trainer.config.keep_checkpoints, recipe)
 
     return listen
 
 
 class Samples:
-    """Writes a text at each evaluation (at each checkpoint, where nothing is evaluated) and adds it to samples.txt.
+    """Writes a text at each evaluation (or when it would be time for one) and adds it to samples.txt.
 
     Sampling has a random stream of its own, so it changes nothing about the training.
 
@@ -137,7 +145,7 @@ class Samples:
     def __call__(self, event: Event) -> None:
         """Write a sample if it is time."""
         trainer = self._trainer
-        if not isinstance(event, Checkpoint if trainer.validation is None else Evaluation):
+        if not isinstance(event, Evaluation | Pause):
             return
         prompt = self._config.prompt
         assert prompt is not None
@@ -147,20 +155,29 @@ class Samples:
         self.latest = prompt + written.text
         with self._folder.samples.open("a", encoding="utf-8", newline="\n", errors="replace") as file:
             file.write(f"----- step {event.step} -----\n{self.latest}\n")
+        sync_file(self._folder.samples)
 
 
 _SAMPLE_HEAD = re.compile(r"^----- step (\d+) -----$", re.MULTILINE)
 
 
 def stop_early(trainer: Trainer) -> Listener:
-    """Stops when the patience for a better validation loss, or the time, is used up."""
+    """Stops when the patience for a better validation loss, or the time, is used up.
+
+    Patience may have been used up before: a run that was killed just then ends where it would have ended.
+    """
     patience, max_seconds = trainer.config.patience, trainer.config.max_seconds
     began = trainer.progress.seconds
 
-    def listen(event: Event) -> None:
-        if isinstance(event, Evaluation) and patience is not None and event.without_improvement >= patience:
+    def look() -> None:
+        if patience is not None and trainer.progress.without_improvement >= patience:
             trainer.stop(f"no better validation loss in {patience} evaluations")
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Evaluation):
+            look()
         if isinstance(event, Step) and max_seconds is not None and event.seconds - began >= max_seconds:
             trainer.stop(f"training.max_seconds ({max_seconds:g}) used up")
 
+    look()
     return listen

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from glassgpt.data.opening import standard_input
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, remove_leftovers
+from glassgpt.files import load_tensors, read_json, remove_leftovers
 from glassgpt.recipes import Recipe, save_recipe
-from glassgpt.runs import RunFolder, load_tensors
+from glassgpt.runs import RunFolder
 from glassgpt.training import report
 from glassgpt.training.baseline import bigram_score
-from glassgpt.training.changes import changed_recipe
-from glassgpt.training.checkpoints import load_newest_checkpoint
+from glassgpt.training.changes import changed_recipe, describe_changes
+from glassgpt.training.checkpoints import load_newest_checkpoint, recipe_of_newest, restore_best_weights
 from glassgpt.training.evaluation import Score, evaluate, evaluation_windows
 from glassgpt.training.interrupts import stopping_on_interrupt
 from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
@@ -45,8 +45,9 @@ def train(recipe: Recipe, out: Path, console: Console) -> bool:
     with standard_input(recipe.data.source) as stdin:
         prepared = prepare(recipe, stdin)
         trainer = make_trainer(prepared)
-        folder.create(prepared.recipe, prepared.tokenizer, stdin)
-    return _run(trainer, prepared, folder, console)
+        with folder.locked():
+            folder.create(prepared.recipe, prepared.tokenizer, stdin)
+            return _run(trainer, prepared, folder, console)
 
 
 def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Console) -> bool:
@@ -58,25 +59,46 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     """
     folder = RunFolder(out)
     old = folder.read_recipe()
-    recipe = changed_recipe(old, overrides)
-    tokenizer = folder.read_tokenizer(recipe)
-    prepared = split_text(recipe, tokenizer, folder.open_tokens(recipe, tokenizer))
-    trainer = make_trainer(prepared)
-    load_newest_checkpoint(
-        trainer,
-        folder.checkpoints,
-        lambda message: console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True),
-    )
-    step = trainer.progress.step
-    if step >= trainer.total_steps and folder.summary.exists() and _summarised_steps(folder) == step:
-        raise UserError(
-            f"{out}: finished at step {step:,}: to go further, say so, as in --training.max-steps {2 * step}"
-        )
-    remove_leftovers(out)
-    if recipe != old:
-        save_recipe(recipe, folder.recipe)
-    console.print(f"resuming {out} at step {step:,}", highlight=False, markup=False, soft_wrap=True)
-    return _run(trainer, prepared, folder, console)
+    with folder.locked():
+        recipe = changed_recipe(old, overrides)
+        made_with = recipe_of_newest(folder.checkpoints) or old.model_dump(mode="json")
+        changes = describe_changes(made_with, recipe.model_dump(mode="json"))
+        tokenizer = folder.read_tokenizer(recipe)
+        prepared = split_text(recipe, tokenizer, folder.open_tokens(recipe, tokenizer))
+        trainer = make_trainer(prepared)
+
+        def say(line: str) -> None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        load_newest_checkpoint(trainer, folder.checkpoints, lambda message: say(f"warning: {message}"))
+        _check_unfinished(trainer, folder)
+        remove_leftovers(out)
+        restore_best_weights(trainer, folder.checkpoints, folder.weights)
+        if recipe != old:
+            save_recipe(recipe, folder.recipe)
+        say(f"resuming {out} at step {trainer.progress.step:,}")
+        for line in changes:
+            say(f"  {line}")
+        return _run(trainer, prepared, folder, console)
+
+
+def _check_unfinished(trainer: Trainer, folder: RunFolder) -> None:
+    """Make sure that there is something left to do.
+
+    Raises:
+        UserError: the run has ended, with all that belongs to its end.
+    """
+    progress, patience = trainer.progress, trainer.config.patience
+    step = progress.step
+    if not folder.summary.exists() or read_json(folder.summary, "a run's summary").get("steps") != step:
+        return
+    if step >= trainer.total_steps:
+        advice = f"--training.max-steps {2 * step}"
+    elif patience is not None and progress.without_improvement >= patience:
+        advice = f"--training.patience {2 * patience}"
+    else:
+        return
+    raise UserError(f"{folder.path}: finished at step {step:,}: to go further, say so, as in {advice}")
 
 
 def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Console) -> bool:
@@ -101,7 +123,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             metrics,
             samples,  # before anything is saved: a model that cannot write has diverged
             keep_best_weights(trainer, folder),
-            save_checkpoints(trainer, folder),
+            save_checkpoints(trainer, folder, recipe),
             stop_early(trainer),
             terminal,
         )
@@ -109,8 +131,13 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             for event in trainer:
                 for listener in listeners:
                     listener(event)
-        except OSError as error:
-            raise UserError(f"{folder.path}: {error.strerror or error}: what was saved before is as it was") from None
+        except OSError:
+            folder.check_there()
+            raise
+        except KeyboardInterrupt:
+            console.print("stopped at once, back to the last checkpoint; to go on:", highlight=False)
+            _print_command(console, folder)
+            raise
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{trainer.device} ran out of memory: halve --training.batch-size and double "
@@ -118,9 +145,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             ) from None
     if trainer.interrupted and trainer.progress.step < trainer.total_steps:
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
-        console.print(
-            f"  glassgpt train --resume {quote(str(folder.path))}", highlight=False, markup=False, soft_wrap=True
-        )
+        _print_command(console, folder)
         return False
     trainer.model.load_state_dict(load_tensors(folder.weights))
     best = trainer.progress.best_loss
@@ -130,5 +155,6 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     return True
 
 
-def _summarised_steps(folder: RunFolder) -> object:
-    return read_json(folder.summary, "a run's summary").get("steps")
+def _print_command(console: Console, folder: RunFolder) -> None:
+    command = f"  glassgpt train --resume {quote(str(folder.path))}"
+    console.print(command, highlight=False, markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,73 +13,24 @@ from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
-from glassgpt.training.evaluation import Score, evaluate, summed_loss
+from glassgpt.training.evaluation import evaluate, summed_loss
+from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.optimizer import learning_rate, make_optimizer
-from glassgpt.training.precision import choose_precision, compiled, mixed_precision
+from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
 
-
-@dataclass(frozen=True)
-class Step:
-    """An optimizer step was made. `loss` and `grad_norm` stay on the device until someone reads them.
-
-    Attributes:
-        step: how many steps have been made, this one included.
-        tokens: how many tokens have been trained on so far.
-        loss: of this step's tokens before the step, nats per token.
-        grad_norm: length of the gradient before clipping.
-        seconds: training time before this step; evaluations, samples and checkpoints are not counted.
-    """
-
-    step: int
-    tokens: int
-    loss: Tensor
-    grad_norm: Tensor
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The validation text was looked at. `is_best`: no earlier evaluation was better."""
-
-    step: int
-    tokens: int
-    score: Score
-    is_best: bool
-    without_improvement: int
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A good moment to save: `Trainer.state` is what resuming needs."""
-
-    step: int
-
-
-Event = Step | Evaluation | Checkpoint
-
-
-@dataclass
-class Progress:
-    """The counters of a run; with weights and optimizer, all that resuming needs."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    best_loss: float | None = None
-    best_step: int = 0
-    without_improvement: int = 0
+__all__ = ["Checkpoint", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
 
 
 class Trainer:
     """Trains any module that maps ids (B, T) to logits (B, T, V).
 
     Iterate over it: it yields a `Step` after each optimizer step, an `Evaluation` every `eval_every` steps and at the
-    end, a `Checkpoint` when it is time to save. Call `stop` from the loop's body to end it after the current event.
+    end (a `Pause` where there is nothing to evaluate on), a `Checkpoint` when it is time to save: at each new best, and
+    as `checkpoint_every` says. Call `stop` from the loop's body to end it after the current event.
 
     Batches and dropout depend on (seed, step) alone: torch's global random state is set at each step. So evaluating
-    more or less often changes nothing, and a run that goes on from `state` is the same: to the bit on a CPU, elsewhere
-    and with `compile` up to the order in which a kernel adds.
+    more or less often changes nothing, and a run that goes on from `state` is the same: to the bit on a CPU, with
+    `compile` too, elsewhere up to the order in which a kernel adds.
 
     Args:
         model: moved to the device and trained in place.
@@ -89,7 +39,7 @@ class Trainer:
         validation: what evaluations look at; None for no evaluations.
 
     Raises:
-        UserError: the device is not there, or no number of steps can be told; while iterating, the loss became NaN.
+        UserError: the device is not there, or no number of steps can be told; while iterating, the model diverged.
     """
 
     def __init__(
@@ -113,25 +63,32 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Event]:
         """Train until `total_steps` or `stop`."""
-        checkpoint_every = self.config.checkpoint_every or self.config.eval_every
-        saved_at = self.progress.step
+        config = self.config
+        saved_at = began_at = self.progress.step
+        saved_on, is_due = time.monotonic(), False
         self.model.train()
         while self.progress.step < self.total_steps and self.stop_reason is None:
             began = time.perf_counter()
-            yield (last := self._step())
+            yield self._step()
             # The listeners of a step count as training: on a GPU, they wait for the work that it left behind.
             self.progress.seconds += time.perf_counter() - began
-            step = self.progress.step
-            if self.validation is not None and (step % self.config.eval_every == 0 or step == self.total_steps):
-                yield self._evaluate(self.validation)
-            if step % checkpoint_every == 0:
-                saved_at = step
-                yield self._checkpoint(last)
+            step, is_best = self.progress.step, False
+            if step % config.eval_every == 0 or step == self.total_steps:
+                yield (looked := self._look())
+                is_best = isinstance(looked, Evaluation) and looked.is_best
+            if config.checkpoint_seconds is None:
+                is_due = is_due or step % (config.checkpoint_steps or config.eval_every) == 0
+            else:
+                is_due = time.monotonic() - saved_on >= config.checkpoint_seconds
+            # After a skipped step the model may be beyond help: the next checkpoint waits for a step that is made.
+            if is_best or (is_due and not self.progress.skipped_in_a_row):
+                yield self._checkpoint()
+                saved_at, saved_on, is_due = step, time.monotonic(), False
         step = self.progress.step
-        if self.validation is not None and self.stop_reason and not self.interrupted and step % self.config.eval_every:
-            yield self._evaluate(self.validation)  # a run that was stopped early ends with a figure too
+        if step > began_at and self.stop_reason and not self.interrupted and step % config.eval_every:
+            yield self._look()  # a run that was stopped early ends with a figure too
         if saved_at != step:
-            yield self._checkpoint(last)
+            yield self._checkpoint()
 
     def stop(self, reason: str, *, interrupted: bool = False) -> None:
         """End the loop after the current step, with a last evaluation and checkpoint.
@@ -153,22 +110,36 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for inputs, targets in batches:
             inputs, targets = self._put(inputs), self._put(targets)
-            with mixed_precision(self.device, self.dtype):
-                logits = self._forward(inputs)
-            part_loss = summed_loss(logits, targets) / tokens  # the parts add up to the mean over all tokens
-            self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+            with repeatable(self.config.compile and self.device.type == "cpu"):
+                with mixed_precision(self.device, self.dtype):
+                    logits = self._forward(inputs)
+                part_loss = summed_loss(logits, targets) / tokens  # the parts add up to the mean over all tokens
+                self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
 
         self._scaler.unscale_(self.optimizer)
         limit = self.config.grad_clip or math.inf
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self._scaler.step(self.optimizer)
+        # One number is read from the device, which waits for the backward pass. It costs little, since the update is
+        # launched right after it and the next batch is made while that runs; and a step that is not made is the one
+        # way to skip it that leaves every optimizer's state as it was. (The sum is finite if both are. With float16,
+        # this is also how a loss scale that is too high shows, and `update` lowers it.)
+        is_finite = math.isfinite((loss + grad_norm).item())
+        if is_finite:
+            self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-        self.progress.step += 1
-        self.progress.tokens += tokens
-        return Step(self.progress.step, self.progress.tokens, loss, grad_norm, rate, self.progress.seconds)
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += tokens
+        progress.skipped += not is_finite
+        progress.skipped_in_a_row = 0 if is_finite else progress.skipped_in_a_row + 1
+        if progress.skipped_in_a_row >= self.config.max_skipped_steps:
+            raise _diverged(
+                f"{progress.skipped_in_a_row} steps in a row, up to {progress.step}, had no finite gradient"
+            )
+        return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped)
 
     def _put(self, tensor: Tensor) -> Tensor:
         """To the device, without waiting for it where it is another one."""
@@ -176,9 +147,14 @@ class Trainer:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _evaluate(self, validation: Windows) -> Evaluation:
-        score, progress = evaluate(self.model, validation, self.device), self.progress
-        require_finite(score.loss, progress.step)
+    def _look(self) -> Evaluation | Pause:
+        """Evaluate, if there is something to evaluate on."""
+        progress = self.progress
+        if self.validation is None:
+            return Pause(progress.step)
+        score = evaluate(self.model, self.validation, self.device)
+        if not math.isfinite(score.loss):
+            raise _diverged(f"the validation loss became {score.loss} at step {progress.step}")
         is_best = progress.best_loss is None or score.loss < progress.best_loss
         if is_best:
             progress.best_loss, progress.best_step, progress.without_improvement = score.loss, progress.step, 0
@@ -186,9 +162,10 @@ class Trainer:
             progress.without_improvement += 1
         return Evaluation(progress.step, progress.tokens, score, is_best, progress.without_improvement)
 
-    def _checkpoint(self, last: Step) -> Checkpoint:
-        require_finite(last.loss.item(), last.step)  # nothing that is broken takes the place of what is whole
-        return Checkpoint(last.step)
+    def _checkpoint(self) -> Checkpoint:
+        if not all(bool(weight.isfinite().all()) for weight in self.model.state_dict().values()):
+            raise _diverged(f"a weight became infinite at step {self.progress.step}")  # what is whole stays so
+        return Checkpoint(self.progress.step)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
         """All that going on takes: weights by name, optimizer tensors by name, and counters as JSON data."""
@@ -243,17 +220,11 @@ def total_steps(config: TrainingConfig, batches: object) -> int:
     return by_epochs if config.max_steps is None else min(by_epochs, config.max_steps)
 
 
-def require_finite(loss: float, step: int) -> None:
-    """Stop a run that has diverged.
-
-    Raises:
-        UserError: the loss is infinite or not a number.
-    """
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss became {loss} at step {step}: lower --training.learning-rate or lengthen "
-            "--training.warmup-steps; what was saved before is as it was"
-        )
+def _diverged(what: str) -> UserError:
+    return UserError(
+        f"{what}: lower --training.learning-rate or lengthen --training.warmup-steps; what was saved before is as it "
+        "was, and --resume goes on from there"
+    )
 
 
 def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:
