@@ -47,6 +47,9 @@ class TrainingConfig(Config):
     compile: bool = Field(
         False, description="torch.compile: slow to begin, then faster; falls back where no compiler is"
     )
+    activation_checkpointing: bool = Field(
+        False, description="keep only what goes into each block: less memory, but a step takes about a third longer"
+    )
 
     eval_every: int = Field(250, ge=1, description="steps between evaluations (one more at the end)")
     eval_tokens: int | None = Field(None, ge=1, description="evaluate about so many tokens; left out: the whole split")

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from glassgpt.data.batches import Windows
 from glassgpt.data.opening import open_tokens
@@ -16,11 +15,7 @@ from glassgpt.data.tokens import TokenFolder, Tokens, is_token_folder
 from glassgpt.errors import UserError
 from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
-
-
-def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over all tokens: logits (B, T, V), targets (B, T), computed in float32."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+from glassgpt.training.loss import summed_loss
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
-from glassgpt.training.evaluation import evaluate, summed_loss
+from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
+from glassgpt.training.loss import summed_loss
+from glassgpt.training.memory import checkpoint_activations
 from glassgpt.training.optimizer import learning_rate, make_optimizer
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
 
@@ -58,6 +60,8 @@ class Trainer:
         self.progress = Progress()
         self.stop_reason: str | None = None
         self.interrupted = False
+        if config.activation_checkpointing:
+            checkpoint_activations(model)
         self._forward = compiled(model) if config.compile else model
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
