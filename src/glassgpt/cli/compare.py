@@ -12,25 +12,25 @@ from glassgpt.errors import UserError
 def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool, Switch] = False) -> None:
     """Compare runs, whatever their tokenizers, in bits per byte of validation text.
 
+    `glassgpt plot` draws their other curves: losses, learning rates, gradient norms, speeds.
+
     Parameters
     ----------
     runs
         Run folders, finished or not.
     out
-        The picture: bits per byte against training time and against bytes of text seen.
+        The picture, a .png or .svg: bits per byte against training time and against bytes of text seen.
     json_
         Print one JSON array, and draw nothing.
     """
-    from glassgpt.training.comparison import differences, draw_comparison, read_compared
+    from glassgpt.training.comparison import differences, draw_comparison, read_compared, short_names
+    from glassgpt.training.drawing import check_picture
 
     if not runs:
         raise UserError("compare: name run folders, such as runs/*")
-    if not json_ and not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder to write {out.name} into")
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(names):  # the last part of a path does not tell them apart
-        names = list(map(str, runs))
-    compared = sorted(map(read_compared, runs, names), key=lambda run: run.bits_per_byte or float("inf"))
+    if not json_:
+        check_picture(out)
+    compared = sorted(map(read_compared, runs, short_names(runs)), key=lambda run: run.bits_per_byte or float("inf"))
     if json_:
         print(json.dumps([run.to_dict() for run in compared]))
         for line in differences(compared):

@@ -4,15 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import replacing
 from glassgpt.model.sizing import sizes
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.training.drawing import (
+    MARKS,
+    X_LABELS,
+    View,
+    XName,
+    finish,
+    legend_below,
+    line_style,
+    new_figure,
+    plain,
+    save_figure,
+)
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -104,31 +116,28 @@ def differences(runs: Sequence[Compared]) -> list[str]:
     return found
 
 
-def draw_comparison(runs: Sequence[Compared], path: Path) -> None:
-    """Draw bits per byte of the validation text against training time and against bytes seen, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """What to call run folders: the last part of their paths, if that tells them apart."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else list(map(str, paths))
 
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+
+def draw_comparison(runs: Sequence[Compared], path: Path) -> None:
+    """Draw bits per byte of the validation text against training time and against bytes seen, as a PNG or SVG."""
+    figure = new_figure(10, 5)
     by_time, by_bytes = figure.subplots(1, 2, sharey=True)
+    lines, names = [], []
     for number, run in enumerate(runs):
-        style = {
-            "color": COLOURS[number % len(COLOURS)],
-            "linestyle": ("-", "--", ":")[number // len(COLOURS) % 3],
-            "marker": "os^Dv<>"[number % 7],
-            "markersize": 4,
-        }
+        style = line_style(number) | {"marker": MARKS[number % len(MARKS)], "markersize": 4}
+        bits = [bits for _, _, bits in run.curve]
+        lines += by_time.plot([seconds for seconds, _, _ in run.curve], bits, **style)
+        by_bytes.plot([size for _, size, _ in run.curve], bits, **style)
         kind, best = run.recipe.tokenizer.kind, "" if run.bits_per_byte is None else f": {run.bits_per_byte:.3f}"
-        label = run.name + ("" if kind in run.name else f" ({kind})") + best
-        by_time.plot([seconds for seconds, _, _ in run.curve], [bits for _, _, bits in run.curve], label=label, **style)
-        by_bytes.plot([size / 1e6 for _, size, _ in run.curve], [bits for _, _, bits in run.curve], **style)
-    by_time.set(xlabel="training time (s)", ylabel="bits per byte of validation text")
-    by_bytes.set(xlabel="text seen (MB)")
-    for axes in (by_time, by_bytes):
-        axes.set_xlim(0, None)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    by_time.legend(frameon=False, fontsize=9)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+        names.append(plain(run.name) + ("" if kind in run.name else f" ({kind})") + best)
+    by_time.set(ylabel="bits per byte of validation text")
+    by_x: dict[XName, Axes] = {"seconds": by_time, "bytes": by_bytes}
+    for x, axes in by_x.items():
+        axes.set(xlabel=X_LABELS[x], xlim=(0, None))
+        finish(axes, View(x))
+    legend_below(figure, lines, names)
+    save_figure(figure, path)

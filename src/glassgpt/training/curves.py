@@ -1,73 +1,131 @@
 """The picture of a run: losses, learning rate, gradient norm."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glassgpt.data.tokens import Measure
-from glassgpt.files import replacing
+from glassgpt.errors import UserError
+from glassgpt.files import read_json
+from glassgpt.model.sizing import sizes
+from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.training.drawing import (
+    X_LABELS,
+    Row,
+    View,
+    finish,
+    new_figure,
+    points,
+    save_figure,
+    smooth,
+    ticks_of_powers,
+)
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#777777", "#009E73"  # Okabe and Ito: told apart by everyone
 
 
 def draw_curves(
-    rows: Sequence[dict[str, Any]], path: Path, *, title: str, measure: Measure, bigram_loss: float | None = None
+    rows: Sequence[Row],
+    path: Path,
+    *,
+    title: str,
+    bits_per_byte: Callable[[float], float] | None = None,
+    bigram_loss: float | None = None,
+    view: View = View(),  # noqa: B008 - it cannot be changed
 ) -> None:
-    """Draw the rows of a metrics file as a PNG.
+    """Draw the rows of a metrics file.
 
     Args:
         rows: as `read_metrics` gives them.
-        path: the picture.
+        path: the picture, a .png or .svg.
         title: above it.
-        measure: of the validation text, for a second scale in bits per byte.
+        bits_per_byte: from a loss on the validation text, along a line: makes a second scale.
         bigram_loss: the baseline, drawn as a level line.
+        view: the axes; of the y axes, `log_y` is about the losses'.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 5)
     grid = figure.add_gridspec(2, 2, width_ratios=(2, 1))
     losses, rates, norms = (figure.add_subplot(place) for place in (grid[:, 0], grid[0, 1], grid[1, 1]))
-    steps = [row["step"] for row in rows]
 
-    train = [row["train_loss"] for row in rows]
-    losses.plot(steps, train, color=BLUE, alpha=0.25, linewidth=1)
-    losses.plot(steps, smooth(train), color=BLUE, linewidth=1.8, label="training (smoothed)")
-    evaluated = [(row["step"], row["val_loss"]) for row in rows if row["val_loss"] is not None]
+    where, train = points(rows, "train_loss", view)
+    losses.plot(where, train, color=BLUE, alpha=0.25, linewidth=1)
+    losses.plot(where, smooth(train, view.smoothing), color=BLUE, linewidth=1.8, label="training (smoothed)")
+    where, evaluated = points(rows, "val_loss", view)
     if evaluated:
-        label = f"validation (best {min(loss for _, loss in evaluated):.3f})"
-        losses.plot(*zip(*evaluated, strict=True), color=ORANGE, marker="o", markersize=4, label=label)
+        label = f"validation (best {min(evaluated):.3f})"
+        losses.plot(where, evaluated, color=ORANGE, marker="o", markersize=4, label=label)
     if bigram_loss is not None:
-        losses.axhline(
-            bigram_loss, color=GREY, linestyle="--", linewidth=1.2, label=f"bigram baseline {bigram_loss:.3f}"
-        )
-    losses.set(title=title, xlabel="step", ylabel="loss (nats per token)")
+        label = f"bigram baseline {bigram_loss:.3f}"
+        losses.axhline(bigram_loss, color=GREY, linestyle="--", linewidth=1.2, label=label)
+    losses.set(title=title, xlabel=X_LABELS[view.x], ylabel="loss (nats per token)")
+    if view.log_y:
+        losses.set_yscale("log")
+        ticks_of_powers(losses.yaxis, losses.get_ylim())
     losses.legend(frameon=False)
-    zero, slope = measure.bits_per_byte(0.0), measure.bits_per_byte(1.0) - measure.bits_per_byte(0.0)
-    to_bits, to_loss = (lambda loss: zero + slope * loss), (lambda bits: (bits - zero) / slope)
-    second = losses.secondary_yaxis("right", functions=(to_bits, to_loss))
-    second.set_ylabel("bits per byte of text")
-    second.spines["right"].set_visible(False)
+    if bits_per_byte is not None:
+        zero, slope = bits_per_byte(0.0), bits_per_byte(1.0) - bits_per_byte(0.0)
+        to_bits, to_loss = (lambda loss: zero + slope * loss), (lambda bits: (bits - zero) / slope)
+        second = losses.secondary_yaxis("right", functions=(to_bits, to_loss))
+        second.set_ylabel("bits per byte of text")
+        second.spines["right"].set_visible(False)
+        if view.log_y:
+            low, high = losses.get_ylim()
+            ticks_of_powers(second.yaxis, (to_bits(low), to_bits(high)))
 
-    rates.plot(steps, [row["lr"] for row in rows], color=GREEN)
+    linear = View(view.x, view.log_x)
+    rates.plot(*points(rows, "lr", linear), color=GREEN)
     rates.set(title="learning rate", ylim=(0, None))
-    norms.plot(steps, [row["grad_norm"] or float("nan") for row in rows], color=BLUE, linewidth=0.8)
-    norms.set(title="gradient norm before clipping", xlabel="step")
-    if rows:
+    where, lengths = points(rows, "grad_norm", linear)
+    norms.plot(where, lengths, color=BLUE, alpha=0.25, linewidth=0.8)
+    norms.plot(where, smooth(lengths, view.smoothing), color=BLUE, linewidth=1.4)
+    norms.set(title="gradient norm before clipping", xlabel=X_LABELS[view.x])
+    if any(lengths):
         norms.set_yscale("log")
+        ticks_of_powers(norms.yaxis, norms.get_ylim())
     for axes in (losses, rates, norms):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+        finish(axes, view)
+    save_figure(figure, path)
 
 
-def smooth(values: Sequence[float]) -> list[float]:
-    """Running mean with exponential forgetting over about a twentieth of the values, corrected for its beginning."""
-    memory = 1 - 1 / max(2.0, len(values) / 20)
-    smoothed, mean, weight = [], 0.0, 0.0
-    for value in values:
-        mean, weight = memory * mean + (1 - memory) * value, memory * weight + 1 - memory
-        smoothed.append(mean / weight)
-    return smoothed
+def redraw_curves(folder: RunFolder, path: Path, view: View) -> None:
+    """Draw a run's picture from what is in its folder; it may have been killed, or be still going.
+
+    Raises:
+        UserError: it is no run folder, or a damaged one, or there is nothing to draw yet.
+    """
+    recipe, rows = folder.read_recipe(), read_rows(folder)
+    summary = read_json(folder.summary, "a run's summary") if folder.summary.exists() else {}
+    last = rows[-1]
+    title = f"{sizes(recipe.model).parameters:,} parameters, {last['seconds']:,.0f} s of training"
+    if summary.get("steps") != last["step"]:
+        title += f", up to step {last['step']:,}"
+    known = [(row["val_loss"], row["val_bits_per_byte"]) for row in rows if row["val_loss"] is not None]
+    known += [(each["loss"], each["bits_per_byte"]) for each in (summary, summary.get("bigram")) if each]
+    draw_curves(
+        rows,
+        path,
+        title=title,
+        bits_per_byte=_line_through(known),
+        bigram_loss=summary["bigram"]["loss"] if summary else None,
+        view=view,
+    )
+
+
+def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The lines of a run's metrics file, at least one.
+
+    Raises:
+        UserError: it is damaged, or empty so far.
+    """
+    rows = read_metrics(folder.metrics)
+    if not rows:
+        raise UserError(f"{folder.metrics}: nothing in it yet: the first line comes at step training.log_every")
+    return rows
+
+
+def _line_through(known: Sequence[tuple[float, float]]) -> Callable[[float], float] | None:
+    """From loss to bits per byte, as two points far apart tell it; None if there are none."""
+    (x, y), (other_x, other_y) = min(known, default=(0.0, 0.0)), max(known, default=(0.0, 0.0))
+    if other_x == x:
+        return None
+    slope = (other_y - y) / (other_x - x)
+    return lambda loss: y + slope * (loss - x)

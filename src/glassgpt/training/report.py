@@ -85,6 +85,7 @@ def write_summary(
         "bigram": figures(baseline),
         "best_step": progress.best_step or progress.step,
         "steps": progress.step,
+        "skipped_steps": progress.skipped,
         "tokens": progress.tokens,
         "bytes_per_token": text.bytes_per_token,
         "training_seconds": round(progress.seconds, 2),
@@ -103,7 +104,7 @@ def write_summary(
     }
     write_text(folder.summary_table, _markdown(summary))
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
-    draw_curves(rows, folder.curves, title=title, measure=measure, bigram_loss=baseline.loss)
+    draw_curves(rows, folder.curves, title=title, bits_per_byte=measure.bits_per_byte, bigram_loss=baseline.loss)
     write_json(folder.summary, summary)  # last: with it, the run is finished
 
 
@@ -128,9 +129,10 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     for name, row in (("this model", summary), ("bigram baseline", summary["bigram"])):
         table.add_row(name, f"{row['loss']:.4f}", f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.2f}")
     console.print(table)
+    skipped = f" ({summary['skipped_steps']:,} skipped)" if summary["skipped_steps"] else ""
     console.print(
-        f"{summary['steps']:,} steps, {summary['tokens']:,} tokens in {summary['training_seconds']:.1f} s of training "
-        f"({summary['tokens_per_second']:,.0f} tokens/s); best weights at step {summary['best_step']:,}; "
+        f"{summary['steps']:,} steps{skipped}, {summary['tokens']:,} tokens in {summary['training_seconds']:.1f} s of "
+        f"training ({summary['tokens_per_second']:,.0f} tokens/s); best weights at step {summary['best_step']:,}; "
         f"{summary['stop_reason']}",
         highlight=False,
         soft_wrap=True,
@@ -163,7 +165,7 @@ def _markdown(summary: dict[str, Any]) -> str:
         "bigram baseline, nats/token": f"{summary['bigram']['loss']:.4f}",
         "parameters": f"{summary['parameters']:,}",
         "tokens seen": f"{summary['tokens']:,}",
-        "steps": f"{summary['steps']:,} (best at {summary['best_step']:,})",
+        "steps": f"{summary['steps']:,} (best at {summary['best_step']:,}, {summary['skipped_steps']:,} skipped)",
         "training time": f"{summary['training_seconds']:.1f} s",
         "speed": f"{summary['tokens_per_second']:,.0f} tokens/s",
         "device": f"{summary['device']}, {summary['precision']}",
