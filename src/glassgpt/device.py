@@ -1,5 +1,6 @@
 """Where the numbers live, and the random ones among them."""
 
+import random
 import re
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,15 @@ def choose_device(name: str = "auto") -> "torch.device":
 
 
 def set_seed(seed: int, device: "torch.device") -> None:
-    """Set torch's random state on the CPU and on one device.
+    """Set every random state that a model may draw from: Python's, numpy's, and torch's on the CPU and on one device.
 
     (`torch.manual_seed` asks every kind of device there is, which takes as long as a small layer.)
     """
+    import numpy as np
     import torch
 
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed_all(seed)
