@@ -38,9 +38,9 @@ def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str,
             else:
                 value = words.pop(0)
         fields = found.setdefault(section, {})
-        if annotation == list[str] and value == "none":
+        if get_origin(annotation) is list and value == "none":
             fields[field] = []
-        elif annotation == list[str]:
+        elif get_origin(annotation) is list:
             fields.setdefault(field, []).append(value)
         else:
             fields[field] = None if value == "none" else value

@@ -19,6 +19,8 @@ def train(
     data: Annotated[list[str] | None, Repeated] = None,
     out: Path | None = None,
     resume: Path | None = None,
+    checkpoint_every: str | None = None,
+    track: Annotated[list[str] | None, Repeated] = None,
     overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
 ) -> int:
     """Train a model by a recipe, or go on with a run.
@@ -36,8 +38,16 @@ def train(
         The run folder to make. Left out: runs/RECIPE, or the next free runs/RECIPE-N.
     resume
         Go on with the run in this folder, where it stopped.
+    checkpoint_every
+        Steps between checkpoints, or time, such as 5min (short for --training.checkpoint-every).
+    track
+        tensorboard or wandb: show the metrics there too (short for --training.track). May come several times.
     """
     changes: dict[str, dict[str, Any]] = overrides or {}
+    if checkpoint_every is not None:
+        changes.setdefault("training", {})["checkpoint_every"] = checkpoint_every
+    if track:
+        changes.setdefault("training", {})["track"] = [] if track == ["none"] else track
     if data:
         changes.setdefault("data", {})["source"] = data
         if resume is None:

@@ -69,6 +69,11 @@ class TrainingConfig(Config):
         "row, training stops",
     )
     log_every: int = Field(10, ge=1, description="steps between lines of the metrics file")
+    track: list[Literal["tensorboard", "wandb"]] = Field(
+        [],
+        description="show those lines in TensorBoard, Weights & Biases (offline, unless WANDB_MODE=online), or both; "
+        'each takes an extra: pip install "glassgpt[tensorboard]"',
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -34,13 +34,22 @@ class MetricsFile:
         bytes_per_token: of the training text.
         every: steps between lines.
         last_step: the step that the run goes on from; 0 for a new one.
+        also: called with each line's content, once it is written.
     """
 
-    def __init__(self, folder: RunFolder, measure: Measure, bytes_per_token: float, every: int, last_step: int = 0):
+    def __init__(
+        self,
+        folder: RunFolder,
+        measure: Measure,
+        bytes_per_token: float,
+        every: int,
+        last_step: int = 0,
+        also: Callable[[dict[str, Any]], None] | None = None,
+    ):
         rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step]
         write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = folder.metrics.open("a", encoding="utf-8", newline="\n")
-        self._measure, self._bytes_per_token, self._every = measure, bytes_per_token, every
+        self._measure, self._bytes_per_token, self._every, self._also = measure, bytes_per_token, every, also
         self._row: dict[str, Any] | None = None
         self._last: Step | None = None
         self._rate_from: tuple[int, float] | None = None
@@ -91,6 +100,8 @@ class MetricsFile:
         if self._row is not None:
             self._file.write(json.dumps(self._row, allow_nan=False) + "\n")
             self._file.flush()
+            if self._also is not None:
+                self._also(self._row)
             self._row = None
 
 

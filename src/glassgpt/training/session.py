@@ -23,6 +23,7 @@ from glassgpt.training.interrupts import stopping_on_interrupt
 from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
 from glassgpt.training.setup import Prepared, make_trainer, prepare, split_text
 from glassgpt.training.terminal import Terminal
+from glassgpt.training.trackers import Trackers, require_trackers
 from glassgpt.training.trainer import Trainer
 
 
@@ -40,6 +41,7 @@ def train(recipe: Recipe, out: Path, console: Console) -> bool:
     Raises:
         UserError: something about the recipe, the text, the device or the folder is wrong; nothing was written then.
     """
+    require_trackers(recipe.training.track)
     folder = RunFolder(out)
     folder.check_free()
     with standard_input(recipe.data.source) as stdin:
@@ -61,6 +63,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
     old = folder.read_recipe()
     with folder.locked():
         recipe = changed_recipe(old, overrides)
+        require_trackers(recipe.training.track)
         made_with = recipe_of_newest(folder.checkpoints) or old.model_dump(mode="json")
         changes = describe_changes(made_with, recipe.model_dump(mode="json"))
         tokenizer = folder.read_tokenizer(recipe)
@@ -109,15 +112,17 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     baseline = bigram_score(prepared.train.ids, judged, prepared.tokenizer.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
+        terminal = Terminal(trainer, console, prepared.measure)
         metrics = MetricsFile(
             folder,
             prepared.measure,
             prepared.train.bytes_per_token,
             recipe.training.log_every,
             trainer.progress.step,
+            also=stack.enter_context(Trackers(recipe, folder, trainer.progress.step, terminal.note)),
         )
         stack.callback(metrics.close)
-        terminal = stack.enter_context(Terminal(trainer, console, prepared.measure))
+        stack.enter_context(terminal)
         stack.enter_context(stopping_on_interrupt(trainer, terminal.note))
         listeners = (
             metrics,

@@ -1,28 +1,39 @@
 """What a person sees while a model trains: a live bar in a terminal, plain lines elsewhere."""
 
+import math
+import os
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 from glassgpt.data.tokens import Measure
-from glassgpt.training.trainer import Evaluation, Event, Step, Trainer
+from glassgpt.training.events import Evaluation, Event, Step
+from glassgpt.training.sparkline import BLOCKS, Sparkline
+from glassgpt.training.trainer import Trainer
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_READINGS = 0.2  # reading a loss from a GPU waits for it: not at every step
 MEMORY = 0.8  # of the shown loss and speed: single batches jump
+BAR_WIDTH, CURVE_WIDTHS = 6, (5, 8, 24)  # columns: the bar's least; the curve's least, usual least and most
 
 
 class Terminal:
-    """Shows a run's events. Use it as a context manager around the loop."""
+    """Shows a run's events, in a terminal with a small curve of the loss where it fits.
+
+    Use it as a context manager around the loop.
+    """
 
     def __init__(self, trainer: Trainer, console: Console, measure: Measure):
         self._trainer, self._console, self._measure = trainer, console, measure
         self._last: Step | None = None
-        self._loss: float | None = None
+        self._loss = math.nan
         self._rate: float | None = None
         self._val = ""
+        self._curve = Sparkline() if can_show_blocks(console) else None
+        self._drawn = ""
         self._read_at = (trainer.progress.tokens, trainer.progress.seconds)
         self._next_reading = 0.0
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
@@ -54,8 +65,10 @@ class Terminal:
             if now >= self._next_reading:
                 self._next_reading = now + SECONDS_BETWEEN_READINGS
                 self._read(event)
-            figures = f"loss [cyan]{self._loss:.2f}[/]{self._val} lr {event.learning_rate:.0e} {self._short_speed}"
-            self._bar.update(self._task, completed=event.step, description=figures)
+                if self._curve is not None:
+                    width = self._room(event)
+                    self._drawn = f"[cyan]{self._curve.draw(width)}[/] " if width else ""
+            self._bar.update(self._task, completed=event.step, description=self._figures(event, self._drawn))
             if now >= self._next_line and not self._console.is_terminal:
                 self._print_line(event, "")
         elif isinstance(event, Evaluation) and self._last is not None:
@@ -71,7 +84,10 @@ class Terminal:
 
     def _read(self, event: Step) -> None:
         loss = event.loss.item()
-        self._loss = loss if self._loss is None else MEMORY * self._loss + (1 - MEMORY) * loss
+        if math.isfinite(loss):
+            self._loss = loss if math.isnan(self._loss) else MEMORY * self._loss + (1 - MEMORY) * loss
+            if self._curve is not None:
+                self._curve.add(self._loss)
         tokens, seconds = event.tokens - self._read_at[0], event.seconds - self._read_at[1]
         if tokens and seconds > 0:
             # The very first steps warm up, so they are forgotten at the second reading.
@@ -80,6 +96,19 @@ class Terminal:
                 rate if self._rate is None or self._read_at[0] == 0 else MEMORY * self._rate + (1 - MEMORY) * rate
             )
             self._read_at = (event.tokens, event.seconds)
+
+    def _figures(self, event: Step, curve: str) -> str:
+        skipped = f" [red]{event.skipped} skipped[/]" if event.skipped else ""
+        rate = f"lr {event.learning_rate:.0e}"
+        return f"loss {curve}[cyan]{self._loss:.2f}[/]{self._val}{skipped} {rate} {self._short_speed}"
+
+    def _room(self, event: Step) -> int:
+        """Columns for the curve: what the figures and a short bar leave, and half of it where there is plenty."""
+        least, usual, most = CURVE_WIDTHS
+        steps, left = f"step {event.step:,}/{self._trainer.total_steps:,}", "00:00 left"
+        taken = len(steps) + 1 + BAR_WIDTH + 1 + Text.from_markup(self._figures(event, "")).cell_len + 1 + len(left)
+        room = self._console.width - taken - 1  # a space behind the curve
+        return 0 if room < least else min(most, max(min(usual, room), room // 2))
 
     @property
     def _speed(self) -> str:
@@ -94,7 +123,19 @@ class Terminal:
         width = len(f"{self._trainer.total_steps:,}")
         line = f"step {event.step:>{width},}/{self._trainer.total_steps:,}  train {self._loss:.4f}{val}"
         line += f"  lr {event.learning_rate:.2e}  {self._speed}"
+        line += f"  {event.skipped} skipped" if event.skipped else ""
         if self._rate and not self._console.is_terminal:
             left = (self._trainer.total_steps - event.step) * event.tokens / event.step / self._rate
             line += f"  {left // 60:.0f}:{left % 60:02.0f} left"
         self.note(line)
+
+
+def can_show_blocks(console: Console) -> bool:
+    """Whether this is a terminal that has block characters, as far as that can be told."""
+    if not console.is_terminal or console.legacy_windows or os.environ.get("TERM") in ("linux", "dumb"):
+        return False  # (the fonts of a bare Linux console and of old Windows ones have only some of them)
+    try:
+        BLOCKS.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
