@@ -32,7 +32,7 @@ class Machine:
 
     def __str__(self) -> str:
         cores = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
-        return f"{self.device} ({self.name}, {self.capability}{cores}), torch {self.torch}"
+        return f"{self.device} ({self.name}, {self.capability}{cores})"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""

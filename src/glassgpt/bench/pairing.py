@@ -85,7 +85,7 @@ def take_turns(
     rounds: int,
     seconds: float | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> dict[str, Timed]:
+) -> tuple[float, dict[str, Timed]]:
     """Let each side work for some seconds in each round, in the opposite order every other round.
 
     All are warmed up first. The garbage collector runs between the turns, not in them.
@@ -95,6 +95,9 @@ def take_turns(
         rounds: how many.
         seconds: of a turn, which ends with a whole step; left out: a second, or three steps of the slowest side.
         tell: is told what is under way.
+
+    Returns:
+        The seconds of a turn, and how fast each side was, by its name.
     """
     first, usual = {}, {}
     for side in sides:
@@ -107,7 +110,7 @@ def take_turns(
         for side in sides if number % 2 == 0 else reversed(sides):
             tell(f"round {number + 1} of {rounds}: {side.name}")
             rates[side.name].append(_turn(side, min(seconds, side.most_seconds)))
-    return {side.name: Timed(Spread(tuple(rates[side.name])), first[side.name]) for side in sides}
+    return seconds, {side.name: Timed(Spread(tuple(rates[side.name])), first[side.name]) for side in sides}
 
 
 def _warm_up(side: Side) -> tuple[float, float]:

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import glassgpt
 from glassgpt.bench.limits import MATMUL, matmul_side
-from glassgpt.bench.machine import waiter
+from glassgpt.bench.machine import Machine, this_machine, waiter
 from glassgpt.bench.pairing import Side, Spread, Timed, take_turns
 from glassgpt.bench.work import Work
 from glassgpt.data.batches import Batches, as_token_array
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
 from glassgpt.model import make_model
-from glassgpt.training.precision import choose_precision, mixed_precision
-from glassgpt.training.trainer import Step, Trainer
+from glassgpt.training.events import Step
+from glassgpt.training.precision import choose_precision, compiled, mixed_precision
+from glassgpt.training.trainer import Trainer
 
 OURS = "glassgpt"
 THEIRS = "transformers"
@@ -72,7 +74,7 @@ def theirs(work: Work, *, fused: bool) -> Side:
         )
     ).to(device)
     model.train()
-    forward: Callable[..., Any] = torch.compile(model) if config.compile else model
+    loss_of = compiled(_LossOf(model)) if config.compile else _LossOf(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=fused or None)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     batches, number, parts = _batches(work), 0, config.gradient_accumulation
@@ -83,7 +85,7 @@ def theirs(work: Work, *, fused: bool) -> Side:
             inputs = batches(number)[0].to(device)
             number += 1
             with mixed_precision(device, dtype):
-                loss = forward(input_ids=inputs, labels=inputs).loss / parts
+                loss = loss_of(inputs) / parts
             scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
@@ -93,6 +95,18 @@ def theirs(work: Work, *, fused: bool) -> Side:
         return work.tokens
 
     return Side(THEIRS_FUSED if fused else THEIRS, step, waiter(device))
+
+
+class _LossOf(nn.Module):
+    """A model of transformers' with the loss it computes itself."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        loss: Tensor = self.model(input_ids=ids, labels=ids).loss
+        return loss
 
 
 def import_transformers() -> Any:
@@ -154,12 +168,25 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison came to. `matmul`: operations a second of matrix products, in the same rounds."""
+    """What a comparison came to.
+
+    Attributes:
+        work: what was trained.
+        machine: and on what.
+        precision: number format of matrix products.
+        seconds: of a side's turn in a round.
+        sides: glassgpt first.
+        matmul: operations a second of matrix products, measured in the same rounds.
+        versions: of the packages.
+    """
 
     work: Work
+    machine: Machine
     precision: str
+    seconds: float
     sides: list[Measured]
     matmul: Spread
+    versions: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data, every round included."""
@@ -169,7 +196,10 @@ class Comparison:
             "model": work.model.model_dump(),
             "training": work.training.model_dump(),
             "changes": list(work.changes),
+            "machine": self.machine.to_dict(),
+            "versions": self.versions,
             "precision": self.precision,
+            "seconds_a_turn": self.seconds,
             "parameters": work.parameters,
             "tokens_per_step": work.tokens,
             "flops_per_token": work.flops_per_token,
@@ -200,9 +230,9 @@ def compare_training(
     device = choose_device(work.training.device)
     dtype = choose_precision(device, work.training.precision)
     names = side_names(against_transformers=against_transformers)
-    tell("measuring the peak")
+    tell("making the sides")
     sides = [*(make_side(name, work) for name in names), matmul_side(device, dtype)]
-    timed = take_turns(sides, rounds=rounds, seconds=seconds, tell=tell)
+    seconds, timed = take_turns(sides, rounds=rounds, seconds=seconds, tell=tell)
     matmul = timed[MATMUL].rate
 
     def measured(name: str, side: Timed) -> Measured:
@@ -216,8 +246,18 @@ def compare_training(
             peak_memory=peaks.get(name),
         )
 
-    precision = str(dtype).removeprefix("torch.")
-    return Comparison(work, precision, [measured(name, timed[name]) for name in names], matmul)
+    versions = {"glassgpt": glassgpt.__version__, "torch": str(torch.__version__)}
+    if against_transformers:
+        versions[THEIRS] = import_transformers().__version__
+    return Comparison(
+        work=work,
+        machine=this_machine(device),
+        precision=str(dtype).removeprefix("torch."),
+        seconds=seconds,
+        sides=[measured(name, timed[name]) for name in names],
+        matmul=matmul,
+        versions=versions,
+    )
 
 
 def side_names(*, against_transformers: bool) -> list[str]:

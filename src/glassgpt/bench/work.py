@@ -16,7 +16,15 @@ SHAPES = {  # layers, heads, width, context, batch, vocabulary
     "10.7M": (6, 6, 384, 256, 8, 65),
     "124M": (12, 12, 768, 256, 2, 50304),
 }
-ENDLESS = 10**9  # steps: a measurement ends before, and nothing is evaluated or saved in it
+ENDLESS = 10**9  # steps: a measurement ends before
+FIXED = {  # so that nothing is evaluated or saved in a measurement, and nothing ends it
+    "max_steps": ENDLESS,
+    "epochs": None,
+    "max_seconds": None,
+    "patience": None,
+    "eval_every": ENDLESS,
+    "checkpoint_every": None,
+}
 
 
 @dataclass(frozen=True)
@@ -69,27 +77,23 @@ class Work:
         )
 
 
-def find_work(name: str, changes: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> Work:
+def find_work(name: str, changes: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any] | None = None) -> Work:
     """A shape by name, with GPT-2's architecture, or what a recipe trains.
 
     Args:
         name: one of `SHAPES`, or a recipe by name or file.
         changes: fields of the recipe, by section.
-        settings: fields of its section `training` that the measurement decides.
+        settings: fields of its section `training` that are no change of what is trained, such as the device.
 
     Raises:
-        UserError: there is no such shape or recipe, or a field is wrong.
+        UserError: there is no such shape or recipe, or a field is wrong, or has no say in a measurement.
     """
-    fixed = {
-        **settings,
-        "max_steps": ENDLESS,
-        "epochs": None,
-        "max_seconds": None,
-        "patience": None,
-        "eval_every": ENDLESS,
-        "checkpoint_every": None,
-    }
+    for part, fields in changes.items():
+        for field in fields:
+            if (part == "training" and field in FIXED) or (name in SHAPES and part not in ("model", "training")):
+                raise UserError(f"{part}.{field}: has no say in a measurement of {name}: leave it out")
     changed = tuple(f"{part}.{field}={value}" for part, fields in changes.items() for field, value in fields.items())
+    fixed = {"training": {**(settings or {}), **FIXED}}
     if name in SHAPES:
         n_layer, n_head, n_embd, block_size, batch_size, vocab_size = SHAPES[name]
         shape = {
@@ -101,11 +105,11 @@ def find_work(name: str, changes: Mapping[str, Mapping[str, Any]], settings: Map
             "activation": "gelu_tanh",
         }
         base = {"model": shape, "training": {"batch_size": batch_size, "learning_rate": 3e-4}}
-        recipe = Recipe.parse(merge(merge(base, changes), {"training": fixed}))
+        recipe = Recipe.parse(merge(merge(base, changes), fixed))
         return Work(name, recipe.model, recipe.training, changed)
     if name not in recipe_names() and not Path(name).is_file():
         raise UserError(f"no shape or recipe {name!r}: {suggest(name, [*SHAPES, *recipe_names()])}")
-    recipe = load_recipe(name, merge(changes, {"training": fixed}))
+    recipe = load_recipe(name, merge(changes, fixed))
     model = recipe.model
     if model.vocab_size is None:
         model = model.replace(vocab_size=vocabulary_size(recipe.tokenizer, recipe.data))

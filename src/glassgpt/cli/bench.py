@@ -11,10 +11,11 @@ from glassgpt.cli.options import Repeated, Switch, WholeNumber
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
-    from glassgpt.bench.machine import Machine
+    from glassgpt.bench.pairing import Spread
     from glassgpt.bench.training import Comparison
 
 bench = App(name="bench", help="Measure this machine, and how fast models train on it.", help_flags=["--help", "-h"])
+SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW"}
 
 
 @bench.default
@@ -39,8 +40,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
 
     chosen = choose_device(device)
     _set_threads(threads)
-    with _telling() as tell:
-        tell("measuring")
+    with _telling("measuring the machine's limits"):
         machine, found = this_machine(chosen), measure_limits(chosen)
     if json_:
         print(json.dumps({"machine": machine.to_dict(), **found.to_dict()}))
@@ -53,7 +53,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     table.add_row("reading memory", f"{found.memory_read / 1e9:,.1f} GB/s")
     console = Console()
     console.print(table)
-    console.print(f"on {machine}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"on {machine}, torch {machine.torch}", highlight=False, markup=False, soft_wrap=True)
 
 
 @bench.command
@@ -62,29 +62,33 @@ def train(
     shape: Annotated[list[str] | None, Repeated] = None,
     against: Literal["transformers"] | None = None,
     compile_: Annotated[bool, Parameter(name="--compile", negative=())] = False,
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-    device: str = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None,
+    device: str | None = None,
     threads: WholeNumber | None = None,
     rounds: WholeNumber = 7,
     seconds: float | None = None,
     json_: Annotated[bool, Switch] = False,
     overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
 ) -> None:
-    """Measure training: tokens a second, utilisation, memory; beside transformers' GPT-2 if asked for.
+    """Measure training: tokens a second, how well the machine is used, memory; beside transformers if asked for.
 
-    All sides train the same shape in turn, in one process, in the opposite order every other round, so that the ratios
-    hold where the machine's speed drifts. Fields of our side's recipe can be changed by their dotted names, such as
-    --model.bias false.
+    All sides train the same shape in turn, in one process, in the opposite order every other round: ratios hold where
+    the machine's speed drifts. MFU is the share of the machine's peak that training's matrix products come to (a token
+    takes 6 operations for each weight in a matrix, and 12 x layers x width x context for attention); the peak is that
+    of large matrix products, measured in the same rounds. Memory is the most that a process takes which makes a side
+    and trains it for three steps: on a CPU Python and its libraries included, on a GPU the tensors.
+
+    Fields of glassgpt's side can be changed by their dotted names, such as --model.bias false.
 
     Parameters
     ----------
     shape
-        0.8M, 10.7M or 124M: GPT-2's architecture in three sizes; or a recipe, for our side alone. May come several
-        times. Left out: 0.8M.
+        0.8M, 10.7M or 124M, which are GPT-2's architecture in three sizes, or a recipe, for glassgpt alone. May come
+        several times. Left out: 0.8M.
     against
-        Another project, to be timed in the same run; needs the extra `bench`.
+        Time transformers' GPT-2, too, with AdamW as it comes and with the fused one. Needs the extra bench.
     compile_
-        With torch.compile, on all sides.
+        With torch.compile on all sides.
     precision
         Of matrix products, as in training: auto, float32, bfloat16 or float16.
     device
@@ -96,32 +100,31 @@ def train(
     seconds
         Of a turn. Left out: one, or as long as three steps of the slowest side take.
     json_
-        Print one JSON object with the figures of every round.
+        Print one JSON object, with the figures of every round.
     """
-    from glassgpt.bench.machine import this_machine
+    if rounds < 1:
+        raise UserError(f"--rounds {rounds}: at least 1")
+    if seconds is not None and not 0 < seconds < float("inf"):
+        raise UserError(f"--seconds {seconds:g}: more than 0")
     from glassgpt.bench.memory import measure_memory
     from glassgpt.bench.training import compare_training, import_transformers, side_names
     from glassgpt.bench.work import find_work
-    from glassgpt.device import choose_device
 
-    if rounds < 1:
-        raise UserError(f"--rounds {rounds}: at least 1")
-    settings = {"device": device, "precision": precision, "compile": compile_}
+    options = {"device": device, "precision": precision, "compile": compile_ or None}
+    settings = {field: value for field, value in options.items() if value is not None}
     works = [find_work(name, overrides or {}, settings) for name in shape or ["0.8M"]]
     for work in works:
         if against and not work.is_shape:
-            raise UserError(f"--against {against}: a recipe has no counterpart there: take a shape, not {work.name}")
+            raise UserError(f"--against {against}: has no counterpart of the recipe {work.name}: take a shape")
     if against:
         import_transformers()
-    machine = this_machine(choose_device(device))
     _set_threads(threads)
-    names = side_names(against_transformers=against is not None)
     comparisons = []
     for work in works:
-        with _telling() as tell:
+        with _telling(work.name) as tell:
             peaks = {}
-            for name in names:
-                tell(f"{work.name}: memory of {name}")
+            for name in side_names(against_transformers=against is not None):
+                tell(f"memory of {name}")
                 peaks[name] = measure_memory(work, name)
             comparison = compare_training(
                 work,
@@ -129,13 +132,13 @@ def train(
                 rounds=rounds,
                 seconds=seconds,
                 peaks=peaks,
-                tell=lambda what, work=work, tell=tell: tell(f"{work.name}: {what}"),  # type: ignore[misc]
+                tell=tell,
             )
         comparisons.append(comparison)
         if not json_:
-            _print_comparison(comparison, machine)
+            _print_comparison(comparison)
     if json_:
-        print(json.dumps({"machine": machine.to_dict(), "training": [found.to_dict() for found in comparisons]}))
+        print(json.dumps({"training": [comparison.to_dict() for comparison in comparisons]}))
 
 
 def _set_threads(threads: int | None) -> None:
@@ -149,37 +152,54 @@ def _set_threads(threads: int | None) -> None:
 
 
 @contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
+def _telling(what: str) -> Iterator[Callable[[str], None]]:
     """A function that says what is under way, on a terminal's last line."""
     from rich.console import Console
 
-    with Console(stderr=True).status("") as status:
-        yield status.update
+    with Console(stderr=True).status(what) as status:
+        yield lambda detail: status.update(f"{what}: {detail}")
 
 
-def _print_comparison(comparison: "Comparison", machine: "Machine") -> None:
+def _print_comparison(comparison: "Comparison") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    table = Table(title=str(comparison.work), title_justify="left", title_style="bold")
+    console, work = Console(), comparison.work
+    several, compiled = len(comparison.sides) > 1, work.training.compile
+    table = Table(title=str(work), title_justify="left", title_style="bold")
     table.add_column("")
-    for name in ("tokens/s", "MFU", "memory", "first steps"):
+    for name in ("tokens/s", "MFU", "memory", *(["first steps"] if compiled else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    if len(comparison.sides) > 1:
-        table.add_column("glassgpt is faster", justify="right")
+    if several:
+        table.add_column("glassgpt is", no_wrap=True)
     for side in comparison.sides:
-        ratio = side.ratio
-        table.add_row(
-            side.name,
+        cells = [
+            SHORT_NAMES.get(side.name, side.name),
             f"{side.speed.median:,.0f}",
             f"{100 * side.utilisation.median:.0f} %",
             "-" if side.peak_memory is None else f"{side.peak_memory / 1e6:,.0f} MB",
-            f"{side.first_seconds:.1f} s",
-            "" if ratio is None else f"{ratio.median:.2f} x ({ratio.lowest:.2f}-{ratio.highest:.2f})",
-        )
+            *([f"{side.first_seconds:.1f} s"] if compiled else []),
+        ]
+        if several:
+            cells.append("" if side.ratio is None else _times(side.ratio))
+        table.add_row(*cells, style="bold" if several and side.ratio is None else "")
     console.print(table)
-    console.print(f"on {machine}; {comparison.precision}; peak {_flops(comparison.matmul.median)}", soft_wrap=True)
+    rounds = len(comparison.matmul.rounds)
+    changed = f" ({', '.join(work.changes)})" if work.changes else ""
+    packages = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
+    console.print(
+        f"Whole training steps{changed} in {comparison.precision}, {rounds} round{'s' * (rounds > 1)} of "
+        f"{comparison.seconds:.2g} s a side in turn, on {comparison.machine}; {packages}. "
+        f"MFU: of {_flops(comparison.matmul.median)}, the matrix products of these rounds.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _times(ratio: "Spread") -> str:
+    """How many times as fast, over the rounds."""
+    colour = "green" if ratio.median >= 1 else "red"
+    return f"[{colour}]{ratio.median:.2f}x[/] as fast ({ratio.lowest:.2f}-{ratio.highest:.2f})"
 
 
 def _flops(speed: float) -> str:
