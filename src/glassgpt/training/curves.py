@@ -22,6 +22,11 @@ from glassgpt.training.drawing import (
 
 BLUE, ORANGE, GREY, GREEN = "#0072B2", "#D55E00", "#777777", "#009E73"  # Okabe and Ito: told apart by everyone
 
+FIGURES = (  # of a line of the metrics file, those that can be drawn
+    *("step", "tokens", "bytes", "seconds", "train_loss", "val_loss", "val_bits_per_byte"),
+    *("lr", "grad_norm", "tokens_per_second"),
+)
+
 
 def draw_curves(
     rows: Sequence[Row],
@@ -69,7 +74,7 @@ def draw_curves(
         second.spines["right"].set_visible(False)
         if view.log_y:
             low, high = losses.get_ylim()
-            ticks_of_powers(second.yaxis, (to_bits(low), to_bits(high)))
+            ticks_of_powers(second.yaxis, (bits_per_byte(low), bits_per_byte(high)))
 
     linear = View(view.x, view.log_x)
     rates.plot(*points(rows, "lr", linear), color=GREEN)
@@ -95,8 +100,10 @@ def redraw_curves(folder: RunFolder, path: Path, view: View) -> None:
     recipe, rows = folder.read_recipe(), read_rows(folder)
     summary = read_json(folder.summary, "a run's summary") if folder.summary.exists() else {}
     last = rows[-1]
-    title = f"{sizes(recipe.model).parameters:,} parameters, {last['seconds']:,.0f} s of training"
-    if summary.get("steps") != last["step"]:
+    is_whole = summary.get("steps") == last["step"]
+    seconds = summary["training_seconds"] if is_whole else last["seconds"]
+    title = f"{sizes(recipe.model).parameters:,} parameters, {seconds:,.0f} s of training"
+    if not is_whole:
         title += f", up to step {last['step']:,}"
     known = [(row["val_loss"], row["val_bits_per_byte"]) for row in rows if row["val_loss"] is not None]
     known += [(each["loss"], each["bits_per_byte"]) for each in (summary, summary.get("bigram")) if each]
@@ -114,11 +121,14 @@ def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
     """The lines of a run's metrics file, at least one.
 
     Raises:
-        UserError: it is damaged, or empty so far.
+        UserError: it is damaged, empty so far, or from before there were all of its figures.
     """
     rows = read_metrics(folder.metrics)
     if not rows:
         raise UserError(f"{folder.metrics}: nothing in it yet: the first line comes at step training.log_every")
+    for name in FIGURES:
+        if not all(isinstance(row, dict) and name in row for row in rows):
+            raise UserError(f"{folder.metrics}: without {name!r}: damaged, or made by an older glassgpt: train again")
     return rows
 
 

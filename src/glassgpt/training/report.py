@@ -103,7 +103,7 @@ def write_summary(
         },
     }
     write_text(folder.summary_table, _markdown(summary))
-    title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:.0f} s of training"
+    title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:,.0f} s of training"
     draw_curves(rows, folder.curves, title=title, bits_per_byte=measure.bits_per_byte, bigram_loss=baseline.loss)
     write_json(folder.summary, summary)  # last: with it, the run is finished
 
