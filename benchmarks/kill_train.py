@@ -27,8 +27,8 @@ from glassgpt.training.checkpoints import list_checkpoints
 SETTINGS = [
     *("--model.n-layer", "2", "--model.n-head", "2", "--model.n-embd", "32", "--model.block-size", "16"),
     *("--model.dropout", "0.1", "--data.order", "epochs", "--training.gradient-accumulation", "2"),
-    *("--training.max-steps", "400", "--training.eval-every", "40", "--training.eval-tokens", "2000"),
-    *("--training.checkpoint-every", "15", "--training.log-every", "5", "--training.batch-size", "4"),
+    *("--training.max-steps", "160", "--training.eval-every", "20", "--training.eval-tokens", "500"),
+    *("--training.checkpoint-every", "8", "--training.log-every", "5", "--training.batch-size", "4"),
     *("--training.learning-rate", "0.02", "--training.device", "cpu", "--sampling.max-new-tokens", "20"),
 ]
 TIMES = ("seconds", "tokens_per_second", "training_seconds")
@@ -65,17 +65,17 @@ def main() -> None:
                 process.kill()
             error = process.communicate()[1].decode()
             resumed += resuming
-            if process.returncode == 0:
+            if error:
+                sys.exit(f"after {kills} kills: {error}")
+            if process.returncode != 0:
+                kills += 1
+                while_writing += bool(unfinished(out))
+                check_readable(out)
+            if out.summary.exists():  # it comes last; all that a kill may still cut off is the farewell
                 if content(out) != expected:
                     sys.exit(f"after {kills} kills: not the same run")
                 finished += 1
                 shutil.rmtree(out.path)
-            elif error:
-                sys.exit(f"after {kills} kills: {error}")
-            else:
-                kills += 1
-                while_writing += bool(unfinished(out))
-                check_readable(out)
     print(
         f"{kills} kills, {while_writing} of them while a file was being written; resumed {resumed} times; finished "
         f"{finished} times, each time the same {len(expected)} files"
@@ -133,7 +133,7 @@ def content(out: RunFolder) -> dict[str, Any]:
             found[name] = [without_times(row) for row in read_metrics(file)]
         elif file.suffix == ".json":
             found[name] = without_times(json.loads(file.read_text(encoding="utf-8")))
-        elif file.is_file() and file.name not in ("summary.md", "curves.png"):
+        elif file.is_file() and file.name not in ("summary.md", "curves.png", ".lock"):
             found[name] = file.read_bytes()
     return found
 

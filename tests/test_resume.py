@@ -2,19 +2,25 @@
 
 import io
 import json
+import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from glassgpt.data.batches import Batches
 from glassgpt.errors import UserError
-from glassgpt.recipes import Recipe
+from glassgpt.recipes import Recipe, TrainingConfig
 from glassgpt.runs import load, read_metrics
 from glassgpt.training import session
-from glassgpt.training.checkpoints import list_checkpoints, save_checkpoint
-from glassgpt.training.trainer import Step, Trainer
+from glassgpt.training.changes import FREE_FIELDS
+from glassgpt.training.checkpoints import list_checkpoints, load_newest_checkpoint, save_checkpoint
+from glassgpt.training.trainer import Checkpoint, Step, Trainer
 from tests.conftest import TEXT
 from tests.small_runs import QUIET, StopAt, comparable, recipe_for, same
 
@@ -212,3 +218,184 @@ def test_a_run_that_ended_without_its_summary_gets_one(trained_run: Path, tmp_pa
     summaries = [json.loads((run / "summary.json").read_text()) for run in (trained_run, tmp_path / "run")]
     assert summaries[0]["loss"] == summaries[1]["loss"]
     assert comparable(trained_run) == comparable(tmp_path / "run")
+
+
+WORSENING = {"max_steps": 500, "eval_every": 2, "patience": 2, "learning_rate": 0.3}  # so high that it soon gets worse
+
+
+# --- nothing of the result depends on when it was stopped, or saved -----------------------------------------------
+
+
+def finished(run: Path) -> dict[str, object]:
+    """All that a finished run has to show, timings left out."""
+    summary = json.loads((run / "summary.json").read_text())
+    for name in ("training_seconds", "tokens_per_second"):
+        del summary[name]
+    last = list_checkpoints(run / "checkpoints")[0]
+    files = ("model.safetensors", "samples.txt", f"checkpoints/{last.name}/optimizer.safetensors")
+    return {"summary": summary, "metrics": comparable(run)} | {name: (run / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"val_fraction": 0.0}},
+        {"training": {"checkpoint_every": "0.01s"}},
+        {"training": WORSENING},
+    ],
+    ids=["no validation", "checkpoints by the clock", "patience"],
+)
+def test_random_stops_leave_no_trace(
+    changes: dict, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(text_file, **changes)
+    session.train(recipe, tmp_path / "whole", QUIET)
+    steps = json.loads((tmp_path / "whole" / "summary.json").read_text())["steps"]
+    StopAt(monkeypatch, sorted(random.Random(steps).sample(range(1, steps), 3)))
+    done = session.train(recipe, tmp_path / "pieces", QUIET)
+    stops = 0
+    while not done:
+        done = session.resume(tmp_path / "pieces", {}, QUIET)
+        stops += 1
+    assert stops == 3
+    assert finished(tmp_path / "pieces") == finished(tmp_path / "whole")
+
+
+def test_when_checkpoints_are_saved_changes_nothing_else(text_file: Path, tmp_path: Path) -> None:
+    runs = []
+    for every in (1, 1000, "0.001s", "1h"):
+        runs.append(tmp_path / str(every))
+        session.train(recipe_for(text_file, training={"checkpoint_every": every}), runs[-1], QUIET)
+    assert all(finished(run) == finished(runs[0]) for run in runs)
+    kept = {run.name: [int(path.name[-2:]) for path in list_checkpoints(run / "checkpoints")] for run in runs}
+    assert kept == {"1": [30, 29], "1000": [30, 28], "0.001s": [30, 29], "1h": [30, 28]}  # (each evaluation is better)
+
+
+def test_whatever_a_model_draws_at_random_is_the_same_again(tmp_path: Path) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(20, 20)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            noise = random.random() + np.random.random() + torch.rand(())
+            return self.table(ids) * (1 + noise)
+
+    ids = np.random.default_rng(0).integers(20, size=500).astype(np.uint8)
+
+    def make() -> Trainer:
+        torch.manual_seed(0)
+        return Trainer(Noisy(), Batches(ids, 8, 4), TrainingConfig(max_steps=6, device="cpu", eval_every=3))
+
+    whole, first, second = make(), make(), make()
+    for _ in whole:
+        pass
+    for event in first:
+        if isinstance(event, Checkpoint):
+            save_checkpoint(first, tmp_path, keep=1)
+            break
+    random.seed(99)
+    load_newest_checkpoint(second, tmp_path, pytest.fail)
+    assert second.progress.step == 3
+    for _ in second:
+        pass
+    assert same(dict(whole.model.state_dict()), dict(second.model.state_dict()))
+
+
+def test_a_run_killed_when_its_patience_was_used_up_ends_there(text_file: Path, tmp_path: Path) -> None:
+    session.train(recipe_for(text_file, training=WORSENING), tmp_path / "run", QUIET)
+    before = finished(tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()  # as if it had been killed before it wrote that
+    assert session.resume(tmp_path / "run", {}, QUIET)
+    assert finished(tmp_path / "run") == before
+    with pytest.raises(UserError, match=r"finished at step \d+: to go further, say so, as in --training.patience 4"):
+        session.resume(tmp_path / "run", {}, QUIET)
+    session.resume(tmp_path / "run", {"training": {"patience": "3"}}, QUIET)
+    assert finished(tmp_path / "run")["summary"]["steps"] > before["summary"]["steps"]  # type: ignore[index]
+
+
+def test_the_checkpoint_of_the_best_evaluation_is_kept(text_file: Path, tmp_path: Path) -> None:
+    changes = {"training": {**WORSENING, "keep_checkpoints": 1, "checkpoint_every": 50}}
+    run = tmp_path / "run"
+    session.train(recipe_for(text_file, **changes), run, QUIET)
+    best = json.loads((run / "summary.json").read_text())["best_step"]
+    assert [path.name for path in list_checkpoints(run / "checkpoints")] == [
+        f"step-{best + 4:08d}",
+        f"step-{best:08d}",
+    ]
+    kept = run / "checkpoints" / f"step-{best:08d}" / "model.safetensors"
+    assert kept.read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_best_weights_that_were_lost_come_back(content: bytes | None, text_file: Path, tmp_path: Path) -> None:
+    """Also where they are later ones than the run goes on from, and it goes on otherwise."""
+    run = tmp_path / "run"
+    session.train(recipe_for(text_file, training=WORSENING), run, QUIET)
+    weights = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").unlink()
+    if content is not None:
+        (run / "model.safetensors").write_bytes(content)
+    session.resume(run, {"training": {"patience": "3", "learning_rate": "1e-9", "min_learning_rate": "0"}}, QUIET)
+    assert (run / "model.safetensors").read_bytes() == weights
+
+
+def test_a_checkpoint_from_a_newer_version_is_refused_and_stays(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    file = list_checkpoints(run / "checkpoints")[0] / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 99}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"written by a newer glassgpt \(format 99, this one reads \d+\): update it"):
+        session.resume(run, {"training": {"max_steps": "20"}}, QUIET)
+    assert file.exists()
+
+
+# --- a changed recipe ----------------------------------------------------------------------------------------------
+
+
+def said(run: Path, overrides: dict) -> str:
+    console = Console(record=True, width=200, file=io.StringIO())
+    session.resume(run, overrides, console)
+    return console.export_text()
+
+
+def edit(run: Path, old: str, new: str) -> None:
+    file = run / "recipe.toml"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_what_changed_is_said_wherever_it_was_changed(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    edit(run, "max_steps = 12", "max_steps = 16")
+    edit(run, "log_every = 1", "log_every = 2")
+    lines = said(run, {"training": {"checkpoint_every": "5 min", "eval_every": "4"}}).splitlines()
+    assert "  training.max_steps 12 -> 16 (allowed)" in lines
+    assert "  training.log_every 1 -> 2 (allowed)" in lines
+    assert "  training.checkpoint_every none -> 5 min (allowed)" in lines
+    assert sum("(allowed)" in line for line in lines) == 3
+    # From now on this is how it is.
+    assert "(allowed)" not in said(run, {"training": {"max_steps": "20"}}).replace("max_steps 16 -> 20 (allowed)", "")
+
+
+def test_an_edit_that_makes_it_another_run_is_refused(trained_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    edit(run, "n_layer = 2", "n_layer = 3")
+    edit(run, "batch_size = 4", "batch_size = 8")
+    with pytest.raises(
+        UserError, match=r"model.n_layer 2 -> 3, training.batch_size 4 -> 8: cannot change in a run that goes on"
+    ):
+        session.resume(run, {"training": {"max_steps": "20", "learning_rate": "0.01"}}, QUIET)
+    edit(run, "n_layer = 3", "n_layer = 2")
+    edit(run, "batch_size = 8", "batch_size = 4")
+    assert session.resume(run, {"training": {"max_steps": "20", "learning_rate": "0.01"}}, QUIET)
+
+
+def test_the_fields_that_may_change_are_fields() -> None:
+    for name in FREE_FIELDS:
+        section, _, field = name.partition(".")
+        annotation = Recipe.model_fields[section].annotation
+        assert not field or field in annotation.model_fields  # type: ignore[union-attr]
