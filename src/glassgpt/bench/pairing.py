@@ -119,13 +119,14 @@ def _warm_up(side: Side) -> tuple[float, float]:
     for _ in range(FIRST_STEPS):
         side.step()
     side.finish()
-    warm = time.perf_counter()
+    warm = now = time.perf_counter()
     steps = 0
-    while time.perf_counter() - warm < min(WARM_UP_SECONDS, side.most_seconds):
+    while not steps or now - warm < min(WARM_UP_SECONDS, side.most_seconds):
         side.step()
         side.finish()
         steps += 1
-    return warm - began, (time.perf_counter() - warm) / steps
+        now = time.perf_counter()
+    return warm - began, (now - warm) / steps
 
 
 def _turn(side: Side, seconds: float) -> float:
@@ -136,7 +137,7 @@ def _turn(side: Side, seconds: float) -> float:
     try:
         work = 0.0
         began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
+        while not work or time.perf_counter() - began < seconds:
             work += side.step()
         side.finish()
         return work / (time.perf_counter() - began)

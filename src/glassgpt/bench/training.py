@@ -56,23 +56,11 @@ def theirs(work: Work, *, fused: bool) -> Side:
         UserError: transformers is not installed.
     """
     transformers = import_transformers()
-    shape, config = work.model, work.training
+    config = work.training
     device = choose_device(config.device)
     dtype = choose_precision(device, config.precision)
     set_seed(0, device)
-    model: nn.Module = transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(
-            vocab_size=shape.vocabulary,
-            n_positions=shape.block_size,
-            n_embd=shape.n_embd,
-            n_layer=shape.n_layer,
-            n_head=shape.n_head,
-            **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), shape.dropout),
-            bos_token_id=0,
-            eos_token_id=0,
-            use_cache=False,
-        )
-    ).to(device)
+    model: nn.Module = transformers.GPT2LMHeadModel(gpt2_config(work)).to(device)
     model.train()
     loss_of = compiled(_LossOf(model)) if config.compile else _LossOf(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=fused or None)
@@ -95,6 +83,22 @@ def theirs(work: Work, *, fused: bool) -> Side:
         return work.tokens
 
     return Side(THEIRS_FUSED if fused else THEIRS, step, waiter(device))
+
+
+def gpt2_config(work: Work) -> Any:
+    """The shape as transformers' GPT2Config."""
+    shape = work.model
+    return import_transformers().GPT2Config(
+        vocab_size=shape.vocabulary,
+        n_positions=shape.block_size,
+        n_embd=shape.n_embd,
+        n_layer=shape.n_layer,
+        n_head=shape.n_head,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), shape.dropout),
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+    )
 
 
 class _LossOf(nn.Module):

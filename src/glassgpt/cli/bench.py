@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from glassgpt.bench.pairing import Spread
     from glassgpt.bench.training import Comparison
 
-bench = App(name="bench", help="Measure this machine, and how fast models train on it.", help_flags=["--help", "-h"])
+bench = App(
+    name="bench",
+    help="Measure what this machine can do at best, in a few seconds; with a command, how fast models are on it.",
+    help_flags=["--help", "-h"],
+)
 SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW"}
 
 
@@ -109,11 +113,16 @@ def train(
     from glassgpt.bench.memory import measure_memory
     from glassgpt.bench.training import compare_training, import_transformers, side_names
     from glassgpt.bench.work import find_work
+    from glassgpt.device import choose_device
+    from glassgpt.training.precision import choose_precision
 
     options = {"device": device, "precision": precision, "compile": compile_ or None}
     settings = {field: value for field, value in options.items() if value is not None}
     works = [find_work(name, overrides or {}, settings) for name in shape or ["0.8M"]]
     for work in works:
+        choose_precision(
+            choose_device(work.training.device), work.training.precision
+        )  # or say why not, before any work
         if against and not work.is_shape:
             raise UserError(f"--against {against}: has no counterpart of the recipe {work.name}: take a shape")
     if against:
@@ -162,11 +171,13 @@ def _telling(what: str) -> Iterator[Callable[[str], None]]:
 
 def _print_comparison(comparison: "Comparison") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console, work = Console(), comparison.work
     several, compiled = len(comparison.sides) > 1, work.training.compile
-    table = Table(title=str(work), title_justify="left", title_style="bold")
+    console.print(f"[bold]{escape(str(work))}[/]", highlight=False)
+    table = Table()
     table.add_column("")
     for name in ("tokens/s", "MFU", "memory", *(["first steps"] if compiled else [])):
         table.add_column(name, justify="right", no_wrap=True)
