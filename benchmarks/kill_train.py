@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,8 @@ def main() -> None:
                 while_writing += bool(unfinished(out))
                 check_readable(out)
             if out.summary.exists():  # it comes last; all that a kill may still cut off is the farewell
-                if content(out) != expected:
-                    sys.exit(f"after {kills} kills: not the same run")
+                if differences := [*differing(content(out), expected)]:
+                    sys.exit(f"after {kills} kills, not the same: " + "; ".join(differences))
                 finished += 1
                 shutil.rmtree(out.path)
     print(
@@ -136,6 +138,17 @@ def content(out: RunFolder) -> dict[str, Any]:
         elif file.is_file() and file.name not in ("summary.md", "curves.png", ".lock"):
             found[name] = file.read_bytes()
     return found
+
+
+def differing(found: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+    """Which files are others, and in what."""
+    for name in sorted(found.keys() | expected.keys()):
+        ours, theirs = found.get(name), expected.get(name)
+        if isinstance(ours, list) and isinstance(theirs, list):
+            lines = [pair for pair in zip_longest(ours, theirs) if pair[0] != pair[1]]
+            ours, theirs = lines[0] if lines else (None, None)
+        if ours != theirs:
+            yield f"{name}: {str(ours)[:500]} instead of {str(theirs)[:500]}"
 
 
 def without_times(value: Any) -> Any:

@@ -70,6 +70,13 @@ def creating_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder in such a way that no half of it is ever left under its name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.rename(temporary)
+    shutil.rmtree(temporary)
+
+
 class FileLockedError(Exception):
     """Another process holds the lock."""
 

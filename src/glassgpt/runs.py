@@ -79,6 +79,8 @@ class RunFolder:
                 yield
         except FileLockedError:
             raise UserError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
+        except PermissionError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}: make it writable, or copy it") from None
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror or error}: what was saved before is as it was") from None
 

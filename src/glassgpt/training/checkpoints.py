@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import creating_folder, load_tensors, read_json, replacing, save_tensors, write_json
+from glassgpt.files import creating_folder, load_tensors, read_json, remove_folder, replacing, save_tensors, write_json
 from glassgpt.recipes import Recipe
 from glassgpt.training.trainer import Trainer
 
@@ -31,11 +31,16 @@ def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | 
         save_tensors(optimizer, temporary / "optimizer.safetensors")
         made_with = recipe.model_dump(mode="json") if recipe else None
         write_json(temporary / "state.json", {"version": VERSION, **counters, "recipe": made_with})
-    best = _path(folder, trainer.progress.best_step)
-    for old in [other for other in list_checkpoints(folder) if other != path][keep - 1 :]:
-        if old != best:
-            shutil.rmtree(old)
+    prune_checkpoints(trainer, folder, keep)
     return path
+
+
+def prune_checkpoints(trainer: Trainer, folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the one that the trainer is at, the `keep` newest, and the best."""
+    now, best = (_path(folder, step) for step in (trainer.progress.step, trainer.progress.best_step))
+    for old in [other for other in list_checkpoints(folder) if other != now][keep - 1 :]:
+        if old != best:
+            remove_folder(old)
 
 
 def _path(folder: Path, step: int) -> Path:
@@ -83,7 +88,7 @@ def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str],
             tell(f"{error}: trying the checkpoint before it")
         else:
             for damaged in checkpoints[: checkpoints.index(path)]:
-                shutil.rmtree(damaged)  # the run passes there again
+                remove_folder(damaged)  # the run passes there again
             return
     if checkpoints:
         raise UserError(f"{folder.parent}: none of the checkpoints can be read: begin again with another --out")

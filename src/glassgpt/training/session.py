@@ -17,7 +17,12 @@ from glassgpt.runs import RunFolder
 from glassgpt.training import report
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.changes import changed_recipe, describe_changes
-from glassgpt.training.checkpoints import load_newest_checkpoint, recipe_of_newest, restore_best_weights
+from glassgpt.training.checkpoints import (
+    load_newest_checkpoint,
+    prune_checkpoints,
+    recipe_of_newest,
+    restore_best_weights,
+)
 from glassgpt.training.evaluation import Score, evaluate, evaluation_windows
 from glassgpt.training.interrupts import stopping_on_interrupt
 from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
@@ -77,6 +82,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
         _check_unfinished(trainer, folder)
         remove_leftovers(out)
         restore_best_weights(trainer, folder.checkpoints, folder.weights)
+        prune_checkpoints(trainer, folder.checkpoints, recipe.training.keep_checkpoints)
         if recipe != old:
             save_recipe(recipe, folder.recipe)
         say(f"resuming {out} at step {trainer.progress.step:,}")

@@ -30,9 +30,9 @@ class Trainer:
     end (a `Pause` where there is nothing to evaluate on), a `Checkpoint` when it is time to save: at each new best, and
     as `checkpoint_every` says. Call `stop` from the loop's body to end it after the current event.
 
-    Batches and dropout depend on (seed, step) alone: torch's global random state is set at each step. So evaluating
-    more or less often changes nothing, and a run that goes on from `state` is the same: to the bit on a CPU, with
-    `compile` too, elsewhere up to the order in which a kernel adds.
+    Batches and dropout depend on (seed, step) alone: the global random states of torch, numpy and Python are set at
+    each step. So evaluating more or less often changes nothing, and a run that goes on from `state` is the same: to the
+    bit on a CPU, with `compile` too, elsewhere up to the order in which a kernel adds.
 
     Args:
         model: moved to the device and trained in place.
