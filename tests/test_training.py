@@ -27,7 +27,7 @@ from glassgpt.training import session, setup
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.checkpoints import load_newest_checkpoint, save_checkpoint
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
-from glassgpt.training.optimizer import learning_rate, make_optimizer
+from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.trainer import Checkpoint, Evaluation, Step, Trainer, total_steps
 from tests.conftest import TEXT
 from tests.small_runs import QUIET, comparable, recipe_for, same
@@ -227,14 +227,38 @@ def test_accumulated_gradients_are_those_of_one_large_batch(parts: int) -> None:
         torch.testing.assert_close(summed.grad_norm, whole.grad_norm, atol=1e-5, rtol=1e-4)
 
 
-def test_uneven_parts_are_weighted_by_their_tokens() -> None:
+@pytest.mark.parametrize("sizes", [(6,), (3, 3), (5, 1), (1, 2, 3), (1, 1, 1, 1, 1, 1)], ids=str)
+def test_accumulated_gradients_are_those_of_one_batch_to_many_digits(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every gradient, in float64, however the batch is parted: a mean of means would be off in the second digit."""
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+
+    monkeypatch.setattr("glassgpt.training.trainer.summed_loss", loss)  # ours computes in float32
     inputs, targets = Batches(IDS, 8, 6)(0)
-    uneven = [(inputs[:5], targets[:5]), (inputs[5:], targets[5:])]
-    config = TrainingConfig(max_steps=1, device="cpu")
-    whole = next(iter(Trainer(seeded(0.0), lambda _: (inputs, targets), config)))
-    parts = next(iter(Trainer(seeded(0.0), lambda n: uneven[n], config.replace(gradient_accumulation=2))))
-    torch.testing.assert_close(parts.loss, whole.loss)
-    torch.testing.assert_close(parts.grad_norm, whole.grad_norm, atol=1e-5, rtol=1e-4)
+
+    def gradients(sizes: tuple[int, ...]) -> dict[str, Tensor]:
+        parts = list(zip(inputs.split(list(sizes)), targets.split(list(sizes)), strict=True))
+        model = seeded(0.0).double()
+        config = TrainingConfig(max_steps=1, device="cpu", grad_clip=0.0, gradient_accumulation=len(sizes))
+        trainer = Trainer(model, parts.__getitem__, config)
+        seen: dict[str, Tensor] = {}
+        step = trainer.optimizer.step
+
+        def look(*args, **kwargs):
+            seen.update({name: p.grad.clone() for name, p in model.named_parameters()})
+            return step(*args, **kwargs)
+
+        monkeypatch.setattr(trainer.optimizer, "step", look)
+        next(iter(trainer))
+        return seen
+
+    whole, summed = gradients((6,)), gradients(sizes)
+    assert whole.keys() == summed.keys() == dict(seeded(0.0).named_parameters()).keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(summed[name], gradient, atol=1e-14, rtol=1e-11, msg=name)
 
 
 def test_clipping_limits_the_step() -> None:
@@ -349,8 +373,30 @@ def test_a_compiled_model_saves_under_plain_names(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler (c++ on the PATH)")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first compiles
-def test_compiled_training_comes_to_the_same_weights() -> None:
-    plain, fast = (weights_after(make_trainer(seeded(0.0), compile=compile_)) for compile_ in (False, True))
+def test_compiled_training_comes_to_the_same_weights_and_repeats_itself_to_the_bit(tmp_path: Path) -> None:
+    """With two threads, dropout, and a stop on the way. The batch is so large that threads share the work."""
+    ids = np.random.default_rng(0).integers(20, size=5000).astype(np.uint8)
+
+    def make(compile_: bool, dropout: float) -> Trainer:
+        torch.manual_seed(0)
+        model = GPT(TINY.replace(n_layer=1, n_embd=64, block_size=64, dropout=dropout))
+        config = TrainingConfig(max_steps=20, device="cpu", compile=compile_, learning_rate=1e-3)
+        return Trainer(model, Batches(ids, 64, 16), config)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        plain, fast = (weights_after(make(compile_, 0.0)) for compile_ in (False, True))
+        whole, first, second = (make(True, 0.2) for _ in range(3))
+        for event in first:
+            if isinstance(event, Step) and event.step == 7:
+                first.stop("enough", interrupted=True)
+        save_checkpoint(first, tmp_path, keep=1)
+        load_newest_checkpoint(second, tmp_path, pytest.fail)
+        assert second.progress.step == 7
+        assert same(weights_after(whole), weights_after(second))
+    finally:
+        torch.set_num_threads(threads)
     for name, weight in plain.items():
         torch.testing.assert_close(fast[name], weight, atol=2e-4, rtol=1e-3, msg=name)
 
