@@ -13,6 +13,7 @@ from glassgpt.model import ModelConfig
 from glassgpt.model.bigram import Bigram
 from glassgpt.model.cache import KVCache
 from glassgpt.model.gpt import GPT
+from glassgpt.model.sizing import sizes
 from glassgpt.recipes import TrainingConfig
 from glassgpt.training import loss as loss_module
 from glassgpt.training.loss import summed_loss
@@ -200,3 +201,24 @@ def test_evaluation_takes_the_loss_in_parts_too(monkeypatch: pytest.MonkeyPatch)
     logits, targets = torch.randn(2, 8, 50), torch.randint(50, (2, 8))
     with torch.inference_mode():
         torch.testing.assert_close(summed_loss(logits, targets), torchs_own(logits, targets))
+
+
+# --- telling it beforehand ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"activation": "swiglu"}, {"n_kv_head": 1}, {"n_inner": 48, "bias": False}], ids=str
+)
+def test_activations_are_as_many_as_info_says(changes: dict) -> None:
+    def per_layer(count) -> int:  # the difference that one more block makes, so without what is kept outside of them
+        return count(SMALL.replace(**changes, n_layer=5)) - count(SMALL.replace(**changes, n_layer=4))
+
+    def told(config: ModelConfig) -> int:
+        return sizes(config).activation_bytes * len(IDS)
+
+    assert per_layer(lambda config: saved_bytes(GPT(config))) == pytest.approx(per_layer(told), rel=0.03)
+
+
+def test_other_kinds_keep_more_but_not_twice_as_much() -> None:
+    modern = SMALL.replace(**MODERN)
+    assert 1 < saved_bytes(GPT(modern)) / (sizes(modern).activation_bytes * len(IDS)) < 2

@@ -85,10 +85,13 @@ def _print_table(console: Any, what: str, config: Any, result: Any) -> None:
     table.add_row("FLOPs per token, training", f"{result.flops_per_token_training:,}", "")
     table.add_section()
     for name, size in (
-        ("weights", result.weight_bytes),
+        ("weights, float32", result.weight_bytes),
         ("gradients", result.gradient_bytes),
         ("optimizer (AdamW)", result.optimizer_bytes),
-        (f"cache, one sequence of {config.block_size}", result.cache_bytes),
+        (f"activations of {config.block_size} tokens, at least", result.activation_bytes),
+        ("their logits, and the gradient", result.logit_bytes),
+        ("[bold]training on one sequence, at least[/]", result.training_bytes),
+        (f"cache of {config.block_size} tokens", result.cache_bytes),
     ):
-        table.add_row(f"{name}, float32", f"{size / 2**20:,.1f} MiB", "")
+        table.add_row(name, f"{size / 2**20:,.1f} MiB", "")
     console.print(table)

@@ -26,7 +26,10 @@ class Sizes:
         flops_per_token_forward: multiplications and additions for one token at full context, matrix products only.
         flops_per_token_training: the same for forward and backward, three times as many.
         weight_bytes, gradient_bytes, optimizer_bytes: in float32; AdamW keeps two numbers a parameter.
-        cache_bytes: keys and values of one sequence of block_size tokens, float32.
+        activation_bytes: what the forward pass keeps for the backward one, at least, for one sequence of block_size
+            tokens in float32.
+        logit_bytes: logits of one such sequence, and their gradient.
+        cache_bytes: keys and values of one such sequence.
     """
 
     by_part: dict[str, int]
@@ -37,7 +40,15 @@ class Sizes:
     weight_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    activation_bytes: int
+    logit_bytes: int
     cache_bytes: int
+
+    @property
+    def training_bytes(self) -> int:
+        """All that training takes with one sequence at a time, at least; the process itself comes on top."""
+        state = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes
+        return state + self.activation_bytes + self.logit_bytes
 
 
 def sizes(config: ModelConfig) -> Sizes:
@@ -61,6 +72,8 @@ def sizes(config: ModelConfig) -> Sizes:
         weight_bytes=4 * parameters,
         gradient_bytes=4 * parameters,
         optimizer_bytes=8 * parameters,
+        activation_bytes=4 * config.block_size * _kept_per_token(config),
+        logit_bytes=2 * 4 * config.block_size * config.vocabulary,
         cache_bytes=4 * cache,
     )
 
@@ -93,6 +106,19 @@ def _gpt_parts(config: ModelConfig) -> dict[str, int]:
         "output layer": 0 if config.tie_weights else V * C,
     }
     return {name: count for name, count in parts.items() if count}
+
+
+def _kept_per_token(config: ModelConfig) -> int:
+    """Numbers that the blocks keep of a token: what goes into norms, matrices, attention and activation functions.
+
+    That is all for GPT-2's kind with fused attention. RMSNorm, QK norm and rotary positions keep up to half as much
+    again, dropout its masks, and attention by hand, or with dropout, all its weights.
+    """
+    if config.kind != "gpt":
+        return 0
+    C, F = config.n_embd, config.inner_width
+    qkv = (config.n_head + 2 * config.kv_heads) * config.head_width
+    return config.n_layer * (5 * C + qkv + (4 if config.activation == "swiglu" else 2) * F)
 
 
 def _forward_flops(config: ModelConfig) -> int:

@@ -118,6 +118,7 @@ class Trainer:
                 with mixed_precision(self.device, self.dtype):
                     logits = self._forward(inputs)
                 part_loss = summed_loss(logits, targets) / tokens  # the parts add up to the mean over all tokens
+                del logits  # often the largest tensor: the backward pass lets go of it as soon as it can
                 self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
 
