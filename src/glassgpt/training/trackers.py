@@ -1,22 +1,24 @@
 """TensorBoard and Weights & Biases: they get each line of the metrics file, under the same names."""
 
-import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from secrets import token_hex
 from shlex import quote
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
+from glassgpt.files import read_json, write_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
 
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
+OFFLINE = "offline-run-*"  # how wandb names the folder of a session
 
 
 class Tracker(Protocol):
@@ -140,8 +142,9 @@ class TensorBoard:
 class WeightsAndBiases:
     """Logs to Weights & Biases, into RUN/wandb/ and, if WANDB_MODE is online, over the network.
 
-    RUN/wandb/glassgpt.json keeps the run's id and how far it was told, so that a run that goes on is the same one there
-    and repeats nothing: what a kill has made the run do twice, Weights & Biases has from the first time.
+    RUN/wandb/glassgpt.json keeps the run's id, so that a run that goes on is the same one there, and what is already
+    told, so that no line is missing there or comes twice. Online, the server knows. Offline, each session has a folder;
+    one that a kill cut off lacks its last seconds, so it is removed, and the next session tells its lines again.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder, rows: Sequence[Row], tell: Callable[[str], None]):
@@ -153,12 +156,16 @@ class WeightsAndBiases:
         )  # seconds: at the end, it would wait for a network for ever
         import wandb
 
-        self._note = folder.wandb / "glassgpt.json"
         folder.wandb.mkdir(exist_ok=True)
+        self._note = folder.wandb / "glassgpt.json"
         known = read_json(self._note, "what wandb was told") if self._note.exists() else {}
         self._id: str = known.get("id", token_hex(4))
         self._step: int = known.get("step", 0)
-        self._write_note()
+        cut_off = folder.wandb / Path(str(known.get("session"))).name
+        if list(cut_off.glob("*.synced")):  # too late: the server has most of it
+            self._step = rows[-1]["step"] if rows else 0
+        elif cut_off.match(OFFLINE) and cut_off.is_dir():
+            shutil.rmtree(cut_off)
         self._run = wandb.init(
             dir=folder.path,
             id=self._id,
@@ -171,27 +178,28 @@ class WeightsAndBiases:
             reinit="create_new",  # one that the caller has open stays open
             settings=wandb.Settings(console="off", silent=True),  # the terminal is ours
         )
+        if not self._run.offline:
+            self._step = self._run.starting_step - 1
+        self._write_note(Path(self._run.settings.sync_dir).name)  # told by it so far: nothing
         for row in rows:
             self.log(row)
-        offline = f"offline; to send it, wandb sync {quote(str(folder.wandb))}/offline-run-*"
-        tell(f"wandb: {offline if self._run.offline else self._run.url}")
+        offline = f"offline; to send it, wandb sync {quote(str(folder.wandb))}/{OFFLINE}"
+        tell(f"wandb: {offline if self._run.offline else self._run.url or 'disabled'}")
 
     def log(self, row: Row) -> None:
         """Log a row's figures, unless they were before."""
-        if row["step"] > self._step:
-            self._step = row["step"]
-            self._write_note()  # first: a kill in between loses a row rather than doubling it
+        if row["step"] > self._step and not self._run.disabled:
             self._run.log(_figures(row), step=row["step"])
+            self._step = row["step"]
 
     def close(self, failed: bool) -> None:
         """End the session; the run can go on in another one."""
         self._run.finish(exit_code=int(failed))
+        self._write_note(None)
 
-    def _write_note(self) -> None:
-        """Whole or not at all, but without waiting for the disk, as this comes with every row."""
-        temporary = self._note.with_name(f".{self._note.name}.tmp")
-        temporary.write_text(json.dumps({"id": self._id, "step": self._step}), encoding="utf-8")
-        temporary.replace(self._note)
+    def _write_note(self, session: str | None) -> None:
+        """Keep how far the sessions that have ended told; `session` is the one that has not."""
+        write_json(self._note, {"id": self._id, "step": self._step, "session": session})
 
 
 TRACKERS: dict[str, Callable[[Recipe, RunFolder, Sequence[Row], Callable[[str], None]], Tracker]] = {
