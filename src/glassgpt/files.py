@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,6 +87,8 @@ def holding(path: Path) -> Iterator[None]:
         FileLockedError: another process holds it.
         OSError: it cannot be made.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
