@@ -32,6 +32,7 @@ SETTINGS = [
     *("--training.max-steps", "160", "--training.eval-every", "20", "--training.eval-tokens", "500"),
     *("--training.checkpoint-every", "8", "--training.log-every", "5", "--training.batch-size", "4"),
     *("--training.learning-rate", "0.02", "--training.device", "cpu", "--sampling.max-new-tokens", "20"),
+    *("--training.max-seconds", "none"),  # a slow machine must not end it early
 ]
 TIMES = ("seconds", "tokens_per_second", "training_seconds")
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -38,6 +38,14 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _the_same_random_numbers_each_time() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_same_precision_on_every_processor() -> Iterator[None]:
+    """`auto` is float32 here, so that what is compared closely can be, also where a CPU has units for bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glassgpt.training.precision._cpu_has_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture

@@ -278,10 +278,10 @@ def test_clipping_limits_the_step() -> None:
 
 def test_decay_is_for_matrices_only() -> None:
     model = GPT(TINY)
-    optimizer = make_optimizer(model, TrainingConfig(max_steps=1, weight_decay=0.3))
-    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    optimizer = Optimizer(model, TrainingConfig(max_steps=1, weight_decay=0.3))
+    decay = {name: part.weight_decay for part in optimizer.parts for name in part.parameters}
     for name, parameter in model.named_parameters():
-        assert decay.pop(id(parameter)) == (0.3 if parameter.dim() == 2 else 0.0), name
+        assert decay.pop(name) == (0.3 if parameter.dim() == 2 else 0.0), name
     assert not decay
 
 

@@ -69,11 +69,17 @@ def manual_attention(
     return weights @ v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
 
 
+SHORT = 512
+"""Up to so many keys, torch's CPU kernel in bfloat16 takes 1.5 to 4 times as long as the products by hand."""
+
+
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = True, dropout: float = 0.0
 ) -> Tensor:
     """The same as `manual_attention` in one kernel that never holds all the weights (Dao et al., 2022)."""
     queries, keys = q.shape[-2], k.shape[-2]
+    if q.device.type == "cpu" and q.dtype is torch.bfloat16 and keys <= SHORT:
+        return manual_attention(q, k, v, mask=mask, causal=causal, dropout=dropout)
     grouped = q.shape[1] != k.shape[1]
     if mask is None and (not causal or queries in (keys, 1)):  # no mask to build
         is_causal = causal and queries == keys

@@ -1,4 +1,4 @@
-"""The keys and values of what a model has read, so that it need not read it again."""
+"""What a model keeps of what it has read, so that it need not read it again: keys, values and the last few ids."""
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ class KVCache:
         config: the model's shape.
         batch_size: B, sequences side by side.
         length: room in tokens; the model's block size if left out.
+
+    Attributes:
+        length: how many tokens it holds.
+        last_ids: the newest of them, (B, ngrams - 1), which n-gram embeddings look back at; the vocabulary's size
+            stands for "nothing".
     """
 
     def __init__(
@@ -32,6 +37,8 @@ class KVCache:
         shape = (config.n_layer, batch_size, config.kv_heads, self.capacity, config.head_width)  # (L, B, G, S, D)
         self._keys = torch.zeros(shape, device=device, dtype=dtype)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._nothing = torch.full((batch_size, config.ngrams - 1), config.vocabulary, device=device)
+        self.last_ids = self._nothing
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put one layer's new keys and values, (B, G, T, D), behind what is there; return all, (B, G, S, D).
@@ -46,10 +53,12 @@ class KVCache:
         self._values[layer, :, :, self.length : end] = values
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
 
-    def advance(self, tokens: int) -> None:
-        """Count the tokens that every layer has now seen."""
-        self.length += tokens
+    def advance(self, ids: Tensor) -> None:
+        """Count the tokens that every layer has now seen, (B, T), and note the last of them."""
+        self.length += ids.shape[1]
+        self.last_ids = torch.cat((self.last_ids, ids), dim=1)[:, ids.shape[1] :]
 
     def clear(self) -> None:
         """Begin another sequence in the same memory."""
         self.length = 0
+        self.last_ids = self._nothing

@@ -38,6 +38,12 @@ class ModelConfig(Config):
     rope_pairing: Literal["half", "interleaved"] = Field(
         "half", description="rotary: rotate (i, i + D/2) as in GPT-NeoX and Llama, or (2i, 2i + 1) as in the paper"
     )
+    ngrams: int = Field(
+        1, ge=1, le=16, description="3: the last two and the last three tokens have embeddings as one, too; 1: none do"
+    )
+    ngram_entries: int = Field(
+        16_384, ge=1, le=2**24, description="the most rows in each table of those; with more combinations, some share"
+    )
     qk_norm: bool = Field(False, description="RMSNorm on queries and keys, each head by itself")
 
     activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu"] = Field(
@@ -101,6 +107,11 @@ class ModelConfig(Config):
         if self.n_inner is not None:
             return self.n_inner
         return -(-8 * self.n_embd // 3 // 8) * 8 if self.activation == "swiglu" else 4 * self.n_embd
+
+    def ngram_rows(self, length: int) -> int:
+        """Rows of the table for so many tokens in a row, of which some may be missing at the beginning of a text."""
+        combinations: int = (self.vocabulary + 1) ** length
+        return min(combinations, self.ngram_entries)
 
     @property
     def has_qkv_bias(self) -> bool:

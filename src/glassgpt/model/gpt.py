@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from glassgpt.model.cache import KVCache
 from glassgpt.model.config import ModelConfig
+from glassgpt.model.embeddings import NgramEmbedding
 from glassgpt.model.init import initialise
 from glassgpt.model.layers import Block
 from glassgpt.model.norms import make_norm
@@ -31,6 +32,7 @@ class GPT(nn.Module):
         self.position_embedding = (
             nn.Embedding(config.block_size, config.n_embd) if config.position == "learned" else None
         )
+        self.ngram_embedding = NgramEmbedding(config) if config.ngrams > 1 else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         # A post-norm block already ends in a norm.
         self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
@@ -62,6 +64,9 @@ class GPT(nn.Module):
         if start + T > self.config.block_size:
             raise ValueError(f"{start + T} tokens do not fit the block size {self.config.block_size}: crop them first")
         x = self.token_embedding(ids)  # (B, T, C)
+        if self.ngram_embedding is not None:
+            before = self.ngram_embedding.nothing(len(ids), ids.device) if cache is None else cache.last_ids
+            x = x + self.ngram_embedding(ids, before)
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start : start + T]
         elif self.config.position == "sinusoidal":
@@ -72,7 +77,7 @@ class GPT(nn.Module):
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, rotation, cache)
         if cache is not None:
-            cache.advance(T)
+            cache.advance(ids)
         x = self.final_norm(x)
         logits = F.linear(x, self.token_embedding.weight) if self.lm_head is None else self.lm_head(x)  # (B, T, V)
         cap = self.config.logit_softcap

@@ -15,6 +15,7 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
     | embeddings, linear layers, untied output layer | Normal(0, `init_std`), as GPT-2 |
     | projections into the residual stream: `attn.proj`, `mlp.proj` | Normal(0, `init_std` / √(2·`n_layer`)) |
     | the same with `zero_init` | 0: every pre-norm block begins as the identity |
+    | n-gram embeddings | 0: the model begins as if there were none |
     | biases | 0 |
     | norm gains | 1 |
     | LayerScale gains | `layer_scale` |
@@ -28,6 +29,8 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.startswith("ngram_embedding."):
+            nn.init.zeros_(module.weight)
         if isinstance(module, nn.Linear) and name.endswith((".attn.proj", ".mlp.proj")):
             if config.zero_init:
                 nn.init.zeros_(module.weight)

@@ -60,7 +60,7 @@ def sizes(config: ModelConfig) -> Sizes:
     """
     parts = _gpt_parts(config) if config.kind == "gpt" else {"bigram table": config.vocabulary**2}
     parameters = sum(parts.values())
-    embeddings = parts.get("token embedding", 0) + parts.get("position embedding", 0)
+    embeddings = sum(count for part, count in parts.items() if part.endswith(("embedding", "embeddings")))
     forward = _forward_flops(config) if config.kind == "gpt" else 0
     cache = 2 * config.n_layer * config.kv_heads * config.head_width * config.block_size if config.kind == "gpt" else 0
     return Sizes(
@@ -98,6 +98,7 @@ def _gpt_parts(config: ModelConfig) -> dict[str, int]:
     norms = (2 * L + (config.norm_position == "pre")) * norm + (2 * L * config.head_width if config.qk_norm else 0)
     parts = {
         "token embedding": V * C,
+        "n-gram embeddings": C * sum(config.ngram_rows(length) for length in range(2, config.ngrams + 1)),
         "position embedding": config.block_size * C if config.position == "learned" else 0,
         "attention": L * attention,
         "mlp": L * mlp,

@@ -27,7 +27,16 @@ class TrainingConfig(Config):
         1, ge=1, le=2**16, description="batches whose gradients are added up for one step"
     )
 
-    learning_rate: float = Field(1e-3, gt=0, description="the highest learning rate")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="adamw: for all; muon: for the matrices inside the blocks, and AdamW for the rest"
+    )
+    learning_rate: float = Field(
+        1e-3, gt=0, description="the highest learning rate; others rise and fall in proportion with it"
+    )
+    embedding_learning_rate: float | None = Field(
+        None, gt=0, description="the same, of AdamW on embeddings; left out: learning_rate"
+    )
+    muon_learning_rate: float = Field(0.02, gt=0, description="the same, of Muon")
     min_learning_rate: float = Field(0.0, ge=0, description="where cosine, linear and wsd end")
     schedule: Literal["constant", "cosine", "linear", "wsd"] = Field(
         "cosine", description="after the warm-up: stay; fall by cosine; fall in a line; stay, then fall in a line (wsd)"
@@ -37,12 +46,14 @@ class TrainingConfig(Config):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: memory of the gradient's mean")
     beta2: float = Field(0.99, ge=0, lt=1, description="AdamW: memory of its square")
     eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the square")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW: on matrices and embeddings, not on biases and gains")
+    weight_decay: float = Field(0.1, ge=0, description="on matrices and embeddings, not on biases and gains")
+    muon_momentum: float = Field(0.95, ge=0, lt=1, description="Muon: memory of the gradient")
+    muon_rounds: int = Field(5, ge=1, le=20, description="Muon: rounds of products that make a step orthogonal")
     grad_clip: float = Field(1.0, ge=0, description="gradients longer than this are shortened to it; 0: never")
 
     device: str = Field("auto", description="auto (cuda, else mps, else cpu), or one by name, such as cuda:1")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: the fastest the device has in hardware; float32 on CPU and MPS"
+        "auto", description="of matrix products. auto: the fastest that the device has in hardware"
     )
     compile: bool = Field(
         False, description="torch.compile: slow to begin, then faster; falls back where no compiler is"

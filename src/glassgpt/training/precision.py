@@ -17,8 +17,11 @@ def choose_precision(device: torch.device, precision: Precision = "auto") -> tor
     """The number format of matrix products in training; weights stay float32.
 
     "auto" takes what the device has units for: bfloat16 on CUDA cards that do, float16 on those before them (such as
-    T4), float32 elsewhere. On most CPUs bfloat16 is emulated, and slower than float32.
+    T4), bfloat16 on CPUs with instructions for it (AVX512-BF16, AMX), float32 elsewhere. On other CPUs bfloat16 is
+    emulated, and slower than float32.
     """
+    if precision == "auto" and device.type == "cpu":
+        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
@@ -28,6 +31,12 @@ def choose_precision(device: torch.device, precision: Precision = "auto") -> tor
         raise UserError("precision float16: not on a CPU: use float32, or bfloat16 to try mixed precision")
     dtype: torch.dtype = getattr(torch, precision)
     return dtype
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16, as far as torch can tell."""
+    asks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(ask is not None and ask() for ask in asks)
 
 
 def mixed_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

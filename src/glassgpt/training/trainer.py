@@ -17,7 +17,7 @@ from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
-from glassgpt.training.optimizer import learning_rate, make_optimizer
+from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
 
 __all__ = ["Checkpoint", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
@@ -56,7 +56,7 @@ class Trainer:
         self.dtype = choose_precision(self.device, config.precision)
         self.model = model.to(self.device)
         self.batches, self.config, self.validation = batches, config, validation
-        self.optimizer = make_optimizer(model, config)
+        self.optimizer = Optimizer(model, config, self.dtype)
         self.progress = Progress()
         self.stop_reason: str | None = None
         self.interrupted = False
@@ -106,9 +106,6 @@ class Trainer:
         step, parts = self.progress.step, self.config.gradient_accumulation
         set_seed(_step_seed(self.config.seed, step), self.device)
         rate = learning_rate(step, self.total_steps, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
         batches = [self.batches(step * parts + part) for part in range(parts)]
         tokens = sum(targets.numel() for _, targets in batches)
         loss = torch.zeros((), device=self.device)
@@ -122,7 +119,7 @@ class Trainer:
                 self._scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
 
-        self._scaler.unscale_(self.optimizer)
+        self._scaler.unscale_(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
         limit = self.config.grad_clip or math.inf
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # One number is read from the device, which waits for the backward pass. It costs little, since the update is
@@ -131,9 +128,9 @@ class Trainer:
         # this is also how a loss scale that is too high shows, and `update` lowers it.)
         is_finite = math.isfinite((loss + grad_norm).item())
         if is_finite:
-            self._scaler.step(self.optimizer)
+            self._scaler.step(self.optimizer, rate / self.config.learning_rate)  # type: ignore[arg-type]
         self._scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
 
         progress = self.progress
         progress.step += 1
@@ -174,15 +171,9 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
         """All that going on takes: weights by name, optimizer tensors by name, and counters as JSON data."""
-        names = _parameter_names(self.model, self.optimizer)
-        optimizer = {
-            f"{names[index]}:{key}": torch.as_tensor(value)
-            for index, entries in self.optimizer.state_dict()["state"].items()
-            for key, value in entries.items()
-        }
         return (
             self.model.state_dict(),
-            optimizer,
+            self.optimizer.state(),
             {"progress": vars(self.progress), "scaler": self._scaler.state_dict()},
         )
 
@@ -193,17 +184,7 @@ class Trainer:
             KeyError, TypeError, ValueError, RuntimeError: it is not this model's.
         """
         self.model.load_state_dict(model)
-        names = _parameter_names(self.model, self.optimizer)
-        state: dict[int, dict[str, Tensor]] = {}
-        for index, name in names.items():
-            entries = {key: value for key, value in optimizer.items() if key.rpartition(":")[0] == name}
-            state[index] = {key.rpartition(":")[2]: value for key, value in entries.items()}
-        self.optimizer.load_state_dict(
-            {
-                "state": {i: e for i, e in state.items() if e},
-                "param_groups": self.optimizer.state_dict()["param_groups"],
-            }
-        )
+        self.optimizer.load_state(optimizer)
         self._scaler.load_state_dict(counters["scaler"])
         self.progress = Progress(**counters["progress"])
 
@@ -230,12 +211,6 @@ def _diverged(what: str) -> UserError:
         f"{what}: lower --training.learning-rate or lengthen --training.warmup-steps; what was saved before is as it "
         "was, and --resume goes on from there"
     )
-
-
-def _parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[int, str]:
-    """The name of each parameter by the number that the optimizer's state knows it by."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return dict(enumerate(names[id(p)] for group in optimizer.param_groups for p in group["params"]))
 
 
 def _step_seed(seed: int, step: int) -> int:
