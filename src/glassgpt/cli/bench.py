@@ -178,11 +178,11 @@ def _print_comparison(comparison: "Comparison") -> None:
     several, compiled = len(comparison.sides) > 1, work.training.compile
     console.print(f"[bold]{escape(str(work))}[/]", highlight=False)
     table = Table()
-    table.add_column("")
-    for name in ("tokens/s", "MFU", "memory", *(["first steps"] if compiled else [])):
+    table.add_column("", no_wrap=True)
+    for name in ("tokens/s", "MFU", "memory", *(["starts in"] if compiled else [])):
         table.add_column(name, justify="right", no_wrap=True)
     if several:
-        table.add_column("glassgpt is", no_wrap=True)
+        table.add_column("glassgpt's lead", no_wrap=True)
     for side in comparison.sides:
         cells = [
             SHORT_NAMES.get(side.name, side.name),
@@ -210,7 +210,7 @@ def _print_comparison(comparison: "Comparison") -> None:
 def _times(ratio: "Spread") -> str:
     """How many times as fast, over the rounds."""
     colour = "green" if ratio.median >= 1 else "red"
-    return f"[{colour}]{ratio.median:.2f}x[/] as fast ({ratio.lowest:.2f}-{ratio.highest:.2f})"
+    return f"[{colour}]{ratio.median:.2f}x[/] ({ratio.lowest:.2f}-{ratio.highest:.2f})"
 
 
 def _flops(speed: float) -> str:
