@@ -22,7 +22,7 @@ from glassgpt.recipes import load_recipe, save_recipe
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training import session, trackers
 from glassgpt.training.trackers import TensorBoard, WeightsAndBiases
-from tests.conftest import SMALL, call
+from tests.conftest import SMALL, call, command
 from tests.small_runs import QUIET, StopAt, recipe_for, same
 
 NAMES = ["tensorboard", "wandb"]
@@ -44,7 +44,7 @@ class Requests(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _an_untouched_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings from outside, nothing written elsewhere, its service ended; and it never asks for anything."""
+    """No settings from outside, nothing written elsewhere, its service ended."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("ERROR_REPORTING", "FINISH_TIMEOUT"):  # what is set on the way is taken back
@@ -52,19 +52,24 @@ def _an_untouched_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.delenv(f"WANDB_{name}")
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / ".wandb-home"))
+    yield
+    import wandb
+
+    wandb.teardown()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What anyone asks of a server that stands for that of Weights & Biases."""
     server = HTTPServer(("127.0.0.1", 0), Requests)
     server.seen = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
-    yield
-    import wandb
-
-    wandb.teardown()
+    yield server.seen  # type: ignore[attr-defined]
     server.shutdown()
     thread.join()
     server.server_close()
-    assert server.seen == []  # type: ignore[attr-defined]
 
 
 def in_metrics(run: Path) -> Figures:
@@ -157,6 +162,17 @@ def test_wandb_gets_the_recipe_and_the_folders_name(text_file: Path, tmp_path: P
     (run,) = (record.run for record in wandb_records(folder) if record.WhichOneof("record_type") == "run")
     assert (run.project, run.display_name) == ("glassgpt", "a run")
     assert {"model", "training", "data"} <= {item.key for item in run.config.update}
+
+
+@pytest.mark.slow
+def test_no_network_unless_asked_for(text_file: Path, tmp_path: Path, asked: list[str]) -> None:
+    """Until the process has ended: that is when it would report on itself."""
+    done = command("train", "--data", text_file, "--out", tmp_path / "run", *SMALL, "--track", "wandb")
+    assert done.returncode == 0
+    assert b"wandb: offline; to send it, wandb sync" in done.stdout
+    assert b"wandb" not in done.stderr
+    assert_all_agree(tmp_path / "run", ["wandb"])
+    assert asked == []
 
 
 def test_the_command_line_has_a_short_form_and_the_recipe_keeps_it(
@@ -310,22 +326,23 @@ class Server:
         assert exit_code == 0
 
 
-@pytest.mark.parametrize(("starting_step", "logged"), [(0, [10, 20, 30]), (21, [30]), (31, [])])
+@pytest.mark.parametrize(("starting_step", "logged"), [(0, [10, 20, 30]), (20, [20, 30]), (21, [30]), (31, [])])
 def test_online_the_server_knows_how_far_it_was_told(
     starting_step: int, logged: list[int], trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wandb
 
-    server, asked = Server(starting_step), {}
-    monkeypatch.setattr(wandb, "init", lambda **settings: asked.update(settings) or server)
+    server = Server(starting_step)
+    settings: dict[str, Any] = {}
+    monkeypatch.setattr(wandb, "init", lambda **given: settings.update(given) or server)
     monkeypatch.setenv("WANDB_MODE", "online")
     rows = [{"step": step, "train_loss": 1.0, "val_loss": None} for step in (10, 20)]
     tracker = WeightsAndBiases(load_recipe("default", {}), RunFolder(tmp_path), rows, lambda _: None)
     tracker.log({"step": 30, "train_loss": 1.0, "val_loss": None})
     tracker.close(False)
     assert server.logged == logged
-    assert (asked["mode"], asked["resume"]) == ("online", "allow")
-    assert asked["id"] == read_json(tmp_path / "wandb" / "glassgpt.json", "note")["id"]
+    assert (settings["mode"], settings["resume"]) == ("online", "allow")
+    assert settings["id"] == read_json(tmp_path / "wandb" / "glassgpt.json", "note")["id"]
     assert "WANDB_ERROR_REPORTING" not in os.environ  # that is for the user to say
 
 
