@@ -151,8 +151,8 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             raise
         except torch.OutOfMemoryError:
             raise UserError(
-                f"{trainer.device} ran out of memory: halve --training.batch-size and double "
-                "--training.gradient-accumulation, which trains the same"
+                f"{trainer.device} ran out of memory: take --training.activation-checkpointing, or halve "
+                "--training.batch-size and double --training.gradient-accumulation, which trains the same"
             ) from None
     if trainer.interrupted and trainer.progress.step < trainer.total_steps:
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
