@@ -145,6 +145,7 @@ def train(
             )
         comparisons.append(comparison)
         if not json_:
+            print("\n" * (len(comparisons) > 1), end="")
             _print_comparison(comparison)
     if json_:
         print(json.dumps({"training": [comparison.to_dict() for comparison in comparisons]}))

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over all tokens: logits (B, T, V), targets (B, T), computed in float32.
 
-    With 50,257 tokens and a context of 1,024, logits take 206 MB, and torch's own way five times that: a copy in
-    float32, its logarithm of the softmax, and two gradients. So large ones are gone through some rows at a time.
+    With a vocabulary of 50,257 and a context of 1,024, logits take 206 MB, and their gradient as much. torch's own way
+    adds the logarithm of their softmax, the gradient of that and, with mixed precision, the logits in float32, of that
+    size each. So large ones are gone through some rows at a time.
     """
     rows, wanted = logits.flatten(0, 1), targets.flatten()  # (N, V), (N,)
     if rows.numel() <= _numbers_at_once(rows):
