@@ -1,7 +1,9 @@
 """Files that are there whole or not at all."""
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -162,7 +164,7 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
     """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes.
 
     Raises:
-        UserError: the disk is full, or may not be written.
+        OSError: the disk is full, or may not be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -180,5 +182,6 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
         try:
             save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
         except SafetensorError as error:  # its word for what the operating system refuses
-            raise UserError(f"{path}: cannot be written ({error}): what was saved before is as it was") from None
+            found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
+            raise OSError(*((int(found[2]), found[1].strip()) if found else (errno.EIO, str(error)))) from None
         temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read

@@ -15,6 +15,8 @@ FREE_FIELDS = (
     # how it learns from here on
     *(f"training.{field}" for field in ("learning_rate", "min_learning_rate", "schedule", "warmup_steps")),
     *(f"training.{field}" for field in ("decay_fraction", "beta1", "beta2", "eps", "weight_decay", "grad_clip")),
+    *(f"training.{field}" for field in ("embedding_learning_rate", "muon_learning_rate")),
+    *(f"training.{field}" for field in ("muon_momentum", "muon_rounds")),
     # where, which is the same up to rounding
     *(f"training.{field}" for field in ("device", "precision", "compile", "activation_checkpointing")),
     # how it is watched
