@@ -115,8 +115,8 @@ class TensorBoard:
         for row in rows:
             self._log(row, now - (rows[-1]["seconds"] - row["seconds"]))
         self._writer.flush()
-        for outdated in old:
-            with suppress(OSError):  # Windows keeps what a viewer has open
+        for outdated in old[:-1]:  # a viewer may be at the last one, and finds the next by it
+            with suppress(OSError):  # Windows keeps what is open
                 outdated.unlink()
         tell(f"tensorboard: to watch, tensorboard --logdir {quote(str(folder.path))}")
 
