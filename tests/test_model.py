@@ -348,8 +348,9 @@ def test_soft_cap_bends_the_logits_smoothly() -> None:
     torch.testing.assert_close(capped(random_ids(2, 12)), 5.0 * (logits / 5.0).tanh())
 
 
-def test_queries_and_keys_are_normalised() -> None:
-    attn = GPT(TINY.replace(qk_norm=True)).blocks[0].attn
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_queries_and_keys_are_normalised(norm: str) -> None:
+    attn = GPT(TINY.replace(qk_norm=True, norm=norm)).blocks[0].attn
     q, k, v = attn.heads(torch.randn(2, 5, 32) * 100)
     for x, normalised in ((q, True), (k, True), (v, False)):
         assert torch.allclose(x.square().mean(-1), torch.ones(2, 4, 5), atol=1e-3) == normalised

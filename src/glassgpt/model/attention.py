@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from glassgpt.model.cache import KVCache
 from glassgpt.model.config import ModelConfig
-from glassgpt.model.norms import RMSNorm
+from glassgpt.model.norms import make_head_norm
 from glassgpt.model.positions import Rotation
 
 
@@ -101,8 +101,8 @@ class CausalSelfAttention(nn.Module):
         self.qkv = nn.Linear(
             config.n_embd, (self.n_head + 2 * self.n_kv_head) * self.head_width, bias=config.has_qkv_bias
         )
-        self.q_norm = RMSNorm(self.head_width, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(self.head_width, config.norm_eps) if config.qk_norm else None
+        self.q_norm = make_head_norm(config) if config.qk_norm else None
+        self.k_norm = make_head_norm(config) if config.qk_norm else None
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.attend = fused_attention if config.attention == "fused" else manual_attention
         self.dropout = config.dropout_for("attn")

@@ -44,7 +44,7 @@ class ModelConfig(Config):
     ngram_entries: int = Field(
         16_384, ge=1, le=2**24, description="the most rows in each table of those; with more combinations, some share"
     )
-    qk_norm: bool = Field(False, description="RMSNorm on queries and keys, each head by itself")
+    qk_norm: bool = Field(False, description="normalise queries and keys, each head by itself, by the kind of norm")
 
     activation: Literal["gelu", "gelu_tanh", "relu", "relu2", "swiglu"] = Field(
         "gelu", description="inside the MLP; gelu is the exact one (erf), gelu_tanh is GPT-2's approximation"

@@ -39,3 +39,10 @@ def make_norm(config: ModelConfig) -> LayerNorm | RMSNorm:
     if config.norm == "layernorm":
         return LayerNorm(config.n_embd, config.norm_eps, config.bias)
     return RMSNorm(config.n_embd, config.norm_eps)
+
+
+def make_head_norm(config: ModelConfig) -> LayerNorm | RMSNorm:
+    """The same kind, over one head's queries or keys, without a bias."""
+    if config.norm == "layernorm":
+        return LayerNorm(config.head_width, config.norm_eps, bias=False)
+    return RMSNorm(config.head_width, config.norm_eps)
