@@ -361,18 +361,25 @@ def test_a_runs_own_recipe_gives_its_name_on(
 def test_every_recipe_is_whole() -> None:
     assert set(recipe_names()) == {
         *("default", "shakespeare-byte", "shakespeare-char", "shakespeare-12k", "shakespeare-cpu", "pooh", "gpt2-124m"),
-        *("shakespeare-bpe", "shakespeare-gpt2"),
+        *("shakespeare-bpe", "shakespeare-gpt2", "shakespeare-sprint", "shakespeare-2min", "shakespeare-char-fast"),
+        "pooh-fast",
     }
     for name in recipe_names():
         assert load_recipe(name).description
 
 
-@pytest.mark.parametrize("name", ["shakespeare-byte", "shakespeare-char", "shakespeare-12k", "shakespeare-cpu", "pooh"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("shakespeare-byte", "shakespeare-char", "shakespeare-12k", "shakespeare-cpu", "pooh"),
+        *("shakespeare-sprint", "shakespeare-2min", "shakespeare-char-fast", "pooh-fast"),
+    ],
+)
 def test_recipes_run(name: str, tmp_path: Path) -> None:
     """Each by name, with its own text, tokenizer and model family, only smaller and shorter."""
     corpus_or_skip(load_recipe(name).data.source[0])
     options = [*SMALL, "--training.eval-tokens", "64", "--data.val-fraction", "0.01"]
-    if name == "pooh":
+    if name.startswith("pooh"):
         options = [*SMALL, "--model.block-size", "64"]
     assert call("train", name, "--out", tmp_path / "run", *options) == 0
 

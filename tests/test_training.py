@@ -458,7 +458,7 @@ def test_a_time_limit_ends_with_a_figure(text_file: Path, tmp_path: Path) -> Non
 def test_without_a_validation_split_the_training_text_is_scored(text_file: Path, tmp_path: Path) -> None:
     session.train(recipe_for(text_file, data={"val_fraction": 0.0}), tmp_path / "run", QUIET)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["evaluated_on"] == "training text"
+    assert summary["evaluated_on"] == "the training text"
     assert summary["evaluated_tokens"] == len(TEXT) - 1
     weights = [
         load_file(tmp_path / "run" / name)

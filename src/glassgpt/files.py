@@ -82,8 +82,12 @@ class FileLockedError(Exception):
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a lock, a file that is there meanwhile; what a killed process leaves of it holds nobody up.
+
+    Args:
+        path: the file.
+        wait: until another process lets go of it; the file stays then, since others may be waiting for it.
 
     Raises:
         FileLockedError: another process holds it.
@@ -93,14 +97,15 @@ def holding(path: Path) -> Iterator[None]:
 
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise FileLockedError from None
     try:
         yield
     finally:
-        with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows, letting go removes it
-            path.unlink()
+        if not wait:
+            with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows that removes it
+                path.unlink()
         lock.release()
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from glassgpt.data.blocks import BLOCK, SPLITS, Block, Split, make_blocks
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import FORMAT, HEADER, TOKENIZER, VERSION, TokenFolder, file_name, file_sha256, token_type
 from glassgpt.errors import UserError
-from glassgpt.files import sync_file, sync_folder, write_json
+from glassgpt.files import FileLockedError, holding, sync_file, sync_folder, write_json
 from glassgpt.parallel import WorkerKilledError, ordered_map, require_main_process, usable_cores
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
@@ -95,23 +93,18 @@ def prepare(
     out = out.resolve()
     if not wait:
         check_free(out)
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with lock.acquire(timeout=-1 if wait else 0):
+        with holding(out.with_name(f".{out.name}.lock"), wait=wait):
             if not (wait and (out / HEADER).exists()):  # else another process has just finished it
                 _encode_all(text, tokenizer, out, workers, progress)
         return TokenFolder(out)
-    except Timeout:
+    except FileLockedError:
         raise UserError(f"{out}: another process is preparing it") from None
     except OSError as error:
         raise UserError(
             f"{out}: cannot be written: {error.strerror or error}: once that is mended, the same call goes on"
         ) from None
-    finally:
-        if not wait:  # in a cache they stay: others may wait for them
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
 
 
 def _encode_all(

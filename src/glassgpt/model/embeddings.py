@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from glassgpt.model.config import ModelConfig
 
+PRIME = 2**31 - 1  # products of two numbers below it fit 64 bits, so that nothing overflows, on any device
+MULTIPLIER = 1_327_217_885  # 2³¹ divided by the golden ratio: neighbours come far apart (Knuth, volume 3, 6.4)
+
 
 class NgramEmbedding(nn.Module):
     """Vectors for the last 2, 3, …, n tokens taken as one, added up: a table for each length.
@@ -31,18 +34,14 @@ class NgramEmbedding(nn.Module):
         """Ids (B, T), and the n - 1 before them (B, n - 1), to vectors (B, T, C)."""
         T = ids.shape[1]
         known = torch.cat((before, ids), dim=1)  # (B, n - 1 + T)
-        number = known  # of the n tokens that end here: digits to the base `base`, as far as 64 bits go
+        number = known  # of the tokens that end here: digits to the base `base`, as long as it is below the prime
         total: Tensor | None = None
         for length, (rows, table) in enumerate(zip(self.rows, self.tables, strict=True), start=2):
-            number = number[:, :-1] * self.base + known[:, length - 1 :]
+            number = (number[:, :-1] * self.base + known[:, length - 1 :]) % PRIME
             row = number[:, -T:]
             if self.base**length > rows:
-                row = (row * _MULTIPLIER >> 20) % rows
+                row = row * MULTIPLIER % PRIME % rows
             vectors = table(row)  # (B, T, C)
             total = vectors if total is None else total + vectors
         assert total is not None
         return total
-
-
-_MULTIPLIER = 0x2545F4914F6CDD1D
-"""Odd, with bits in no pattern: multiplying by it spreads near numbers over all high bits (Knuth, volume 3, 6.4)."""

@@ -23,16 +23,14 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
     The scaling by 1/√(2·n_layer) keeps the residual stream's variance the same whatever the depth, since 2·n_layer
     independent terms are added to it (Radford et al., 2019).
     """
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=config.init_std)
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | nn.Embedding):
+            continue
+        into_the_stream = name.endswith((".attn.proj", ".mlp.proj"))
+        if name.startswith("ngram_embedding.") or (into_the_stream and config.zero_init):
+            nn.init.zeros_(module.weight)
+        else:
+            std = config.init_std / math.sqrt(2 * config.n_layer) if into_the_stream else config.init_std
+            nn.init.normal_(module.weight, std=std)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.startswith("ngram_embedding."):
-            nn.init.zeros_(module.weight)
-        if isinstance(module, nn.Linear) and name.endswith((".attn.proj", ".mlp.proj")):
-            if config.zero_init:
-                nn.init.zeros_(module.weight)
-            else:
-                nn.init.normal_(module.weight, std=config.init_std / math.sqrt(2 * config.n_layer))

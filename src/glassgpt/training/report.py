@@ -110,8 +110,8 @@ def write_summary(
 
 def _judged_text(recipe: Recipe) -> str:
     if not recipe.data.val_fraction:
-        return "training text"
-    return "validation text" if recipe.training.eval_tokens is None else "a sample of the validation text"
+        return "the training text"
+    return "the validation text" if recipe.training.eval_tokens is None else "a sample of the validation text"
 
 
 def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:
@@ -123,7 +123,7 @@ def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:
 def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     """Show the figures, a sample (it begins with its prompt), and what to do next."""
     summary = read_json(folder.summary, "a summary")
-    table = Table(title=f"loss on the {summary['evaluated_on']}", title_justify="left", title_style="bold")
+    table = Table(title=f"loss on {summary['evaluated_on']}", title_justify="left", title_style="bold")
     for name in ("", "nats/token", "bits/byte", "perplexity"):
         table.add_column(name, justify="right" if name else "left")
     for name, row in (("this model", summary), ("bigram baseline", summary["bigram"])):
