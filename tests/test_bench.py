@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from glassgpt.bench import limits, pairing, training
 from glassgpt.bench.memory import measure_memory
 from glassgpt.bench.pairing import Side, Spread, take_turns
-from glassgpt.bench.training import OURS, THEIRS, THEIRS_FUSED, compare_training, make_side
+from glassgpt.bench.training import OURS, THEIRS, THEIRS_FLOAT32, THEIRS_FUSED, compare_training, make_side, side_names
 from glassgpt.bench.work import SHAPES, Work, find_work
 from glassgpt.errors import UserError
 from glassgpt.model import make_model
@@ -305,3 +305,17 @@ def test_without_transformers_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert call("bench", "train", "--against", "transformers") == 2
     assert capsys.readouterr().err == "glassgpt: transformers is not installed: pip install 'glassgpt[bench]'\n"
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [
+        ("float32", [OURS, THEIRS, THEIRS_FUSED]),
+        ("bfloat16", [OURS, THEIRS, THEIRS_FUSED, THEIRS_FLOAT32]),
+    ],
+)
+def test_mixed_precision_is_compared_with_plain_float32_too(precision: str, expected: list[str]) -> None:
+    work = tiny(precision=precision)
+    assert side_names(work, against_transformers=True) == expected
+    assert side_names(work, against_transformers=False) == [OURS]
+    assert [make_side(name, work).name for name in expected] == expected

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from glassgpt.training.trainer import Trainer
 OURS = "glassgpt"
 THEIRS = "transformers"
 THEIRS_FUSED = "transformers, fused AdamW"
+THEIRS_FLOAT32 = "transformers, float32"  # as scripts run that do not ask for mixed precision
 TOKENS = 100_000  # at random: what they say does not change the speed
 
 
@@ -82,7 +83,7 @@ def theirs(work: Work, *, fused: bool) -> Side:
         optimizer.zero_grad(set_to_none=True)
         return work.tokens
 
-    return Side(THEIRS_FUSED if fused else THEIRS, step, waiter(device))
+    return Side(THEIRS, step, waiter(device))
 
 
 def gpt2_config(work: Work) -> Any:
@@ -129,7 +130,11 @@ def import_transformers() -> Any:
 
 def make_side(name: str, work: Work) -> Side:
     """A side by its name."""
-    return ours(work) if name == OURS else theirs(work, fused=name == THEIRS_FUSED)
+    if name == OURS:
+        return ours(work)
+    if name == THEIRS_FLOAT32:
+        work = replace(work, training=work.training.replace(precision="float32"))
+    return replace(theirs(work, fused=name == THEIRS_FUSED), name=name)
 
 
 def _batches(work: Work) -> Batches:
@@ -225,7 +230,8 @@ def compare_training(
 
     Args:
         work: what is trained.
-        against_transformers: whether transformers is a side, with AdamW as it comes and with the fused one.
+        against_transformers: whether transformers is a side: with AdamW as it comes, with the fused one, and in float32
+            if the others are not.
         rounds: how many.
         seconds: of each side's turn in a round; left out: as `take_turns` chooses.
         peaks: memory that sides take, by their names, if it was measured.
@@ -233,7 +239,7 @@ def compare_training(
     """
     device = choose_device(work.training.device)
     dtype = choose_precision(device, work.training.precision)
-    names = side_names(against_transformers=against_transformers)
+    names = side_names(work, against_transformers=against_transformers)
     tell("making the sides")
     sides = [*(make_side(name, work) for name in names), matmul_side(device, dtype)]
     seconds, timed = take_turns(sides, rounds=rounds, seconds=seconds, tell=tell)
@@ -264,6 +270,9 @@ def compare_training(
     )
 
 
-def side_names(*, against_transformers: bool) -> list[str]:
-    """The sides of a comparison."""
-    return [OURS, THEIRS, THEIRS_FUSED] if against_transformers else [OURS]
+def side_names(work: Work, *, against_transformers: bool) -> list[str]:
+    """The sides of a comparison. In mixed precision, transformers takes part without it, too."""
+    if not against_transformers:
+        return [OURS]
+    dtype = choose_precision(choose_device(work.training.device), work.training.precision)
+    return [OURS, THEIRS, THEIRS_FUSED, *([] if dtype is torch.float32 else [THEIRS_FLOAT32])]
