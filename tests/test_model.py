@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.model import ModelConfig, make_model
-from glassgpt.model.attention import attention_weights, causal_mask, fused_attention, manual_attention
+from glassgpt.model.attention import SHORT, attention_weights, causal_mask, fused_attention, manual_attention
 from glassgpt.model.bigram import Bigram
 from glassgpt.model.cache import KVCache
 from glassgpt.model.gpt import GPT
@@ -499,3 +499,13 @@ def test_swiglu_has_about_as_many_parameters_as_the_others() -> None:
 def test_configuration_cannot_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         TINY.n_layer = 3
+
+
+@pytest.mark.parametrize("keys", [7, SHORT + 1])
+def test_attention_in_bfloat16_is_that_in_float32(keys: int) -> None:
+    """On a CPU, short sequences take another way than long ones."""
+    q, k, v = (torch.randn(2, 4, keys, 8) for _ in range(3))
+    expected = fused_attention(q, k, v)
+    halves = fused_attention(*(x.bfloat16() for x in (q, k, v)))
+    assert halves.dtype is torch.bfloat16
+    torch.testing.assert_close(halves.float(), expected, atol=0.05, rtol=0.05)

@@ -28,6 +28,7 @@ from glassgpt.training.baseline import bigram_score
 from glassgpt.training.checkpoints import load_newest_checkpoint, save_checkpoint
 from glassgpt.training.evaluation import Score, evaluate, summed_loss
 from glassgpt.training.optimizer import Optimizer, learning_rate
+from glassgpt.training.precision import choose_precision
 from glassgpt.training.trainer import Checkpoint, Evaluation, Step, Trainer, total_steps
 from tests.conftest import TEXT
 from tests.small_runs import QUIET, comparable, recipe_for, same
@@ -479,3 +480,15 @@ def test_events_can_be_told_apart() -> None:
     kinds = {type(event) for event in make_trainer(validation=True, eval_every=2)}
     assert kinds == {Step, Evaluation, Checkpoint}
     assert Score(1.0, 5).perplexity == pytest.approx(math.e)
+
+
+@pytest.mark.parametrize(
+    ("device", "units", "expected"),
+    [("cpu", True, torch.bfloat16), ("cpu", False, torch.float32), ("mps", True, torch.float32)],
+)
+def test_auto_precision_is_what_the_processor_has_units_for(
+    device: str, units: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glassgpt.training.precision._cpu_has_bfloat16", lambda: units)
+    assert choose_precision(torch.device(device), "auto") is expected
+    assert choose_precision(torch.device(device), "float32") is torch.float32
