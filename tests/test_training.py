@@ -341,9 +341,11 @@ def test_loss_of_certain_and_of_guessed_tokens() -> None:
 
 
 def test_mixed_precision_trains_and_keeps_weights_in_float32() -> None:
-    trainer = make_trainer(precision="bfloat16", learning_rate=1e-2, max_steps=20)
+    batch = Batches(IDS, 8, 4)(0)
+    config = TrainingConfig(max_steps=30, precision="bfloat16", learning_rate=1e-2, device="cpu")
+    trainer = Trainer(seeded(0.0), lambda _: batch, config)
     losses = [event.loss.item() for event in trainer if isinstance(event, Step)]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] - 1
     assert all(p.dtype is torch.float32 for p in trainer.model.parameters())
 
 
