@@ -3,9 +3,9 @@
     python benchmarks/ablation.py shakespeare-sprint
     python benchmarks/ablation.py shakespeare-2min --share 0.25 --only "AdamW for Muon" "no n-grams"
 
-Prints the loss on the whole validation split after the same number of steps (mean, lowest and highest over the seeds),
-how much worse that is than the recipe, and the time of training. Runs of one seed go in turn, so a drift of the
-machine's speed meets all of them.
+Prints the loss on the whole validation split (the training text, where nothing is kept aside) after the same number of
+steps (mean, lowest and highest over the seeds), how much worse that is than the recipe, and the time of training. Runs
+of one seed go in turn, so a drift of the machine's speed meets all of them.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import statistics
 import sys
 
 from glassgpt.recipes import Recipe, load_recipe, merge
-from glassgpt.training.evaluation import evaluate
+from glassgpt.training.evaluation import evaluate, evaluation_windows
 from glassgpt.training.setup import make_trainer, prepare
 
 WITHOUT: dict[str, dict[str, dict[str, object]]] = {
@@ -32,7 +32,8 @@ WITHOUT: dict[str, dict[str, dict[str, object]]] = {
     "no warm-up": {"training": {"warmup_steps": 0}},
     "half the batch, twice the steps": {},
     "twice the batch, half the steps": {},
-    "float32 for bfloat16": {"training": {"precision": "float32"}},
+    "float32 throughout": {"training": {"precision": "float32"}},
+    "products in bfloat16": {"training": {"precision": "bfloat16"}},
 }
 BATCHES = {"half the batch, twice the steps": 0.5, "twice the batch, half the steps": 2.0}
 
@@ -70,8 +71,8 @@ def main() -> None:
             trainer = make_trainer(prepared)
             for _ in trainer:
                 pass
-            assert trainer.validation is not None
-            losses[name].append(evaluate(trainer.model, trainer.validation, trainer.device).loss)
+            judged = evaluation_windows(prepared.judged, prepared.recipe)
+            losses[name].append(evaluate(trainer.model, judged, trainer.device).loss)
             seconds[name].append(trainer.progress.seconds)
             print(f"seed {seed}: {name}: {losses[name][-1]:.4f}", file=sys.stderr)
     base = statistics.mean(losses["the recipe"])

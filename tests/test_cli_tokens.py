@@ -172,9 +172,15 @@ def test_a_comparison_says_what_does_not_compare(
     assert call("train", "--data", tmp_path / "other.txt", "--out", tmp_path / "other", *SMALL) == 0
     shutil.copytree(trained_run, tmp_path / "stopped")
     (tmp_path / "stopped" / "summary.json").unlink()
+    shutil.copytree(trained_run, tmp_path / "more")
+    (tmp_path / "more" / "checkpoints" / "step-00000013").mkdir()  # given more steps: the summary is an older one
     capfd.readouterr()
     picture = tmp_path / "compare.png"
-    assert call("compare", trained_run, tmp_path / "other", tmp_path / "stopped", "--out", picture) == 0
+    assert (
+        call("compare", trained_run, tmp_path / "other", tmp_path / "stopped", tmp_path / "more", "--out", picture) == 0
+    )
     shown = capfd.readouterr().out
     assert "not judged on the same text" in shown
     assert "stopped: not finished, or interrupted, at step 12" in shown
+    assert "more: not finished" in shown
+    assert "run: not finished" not in shown

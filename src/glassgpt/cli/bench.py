@@ -203,7 +203,7 @@ def _print_comparison(comparison: "Comparison") -> None:
     console.print(
         f"Whole training steps{changed} in {comparison.precision}, {rounds} round{'s' * (rounds > 1)} of "
         f"{comparison.seconds:.2g} s a side in turn, on {comparison.machine}; {packages}. "
-        f"MFU: of {_flops(comparison.matmul.median)}, the matrix products of these rounds.",
+        f"MFU: of {_flops(comparison.matmul.median)}, matrix products in {comparison.precision} in these rounds.",
         highlight=False,
         markup=False,
     )

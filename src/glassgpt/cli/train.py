@@ -41,7 +41,8 @@ def train(
     checkpoint_every
         Steps between checkpoints, or time, such as 5min (short for --training.checkpoint-every).
     track
-        tensorboard or wandb: show the metrics there too (short for --training.track). May come several times.
+        tensorboard or wandb: show the metrics there too (short for --training.track). May come several times; none
+        ends it in a run that goes on.
     """
     changes: dict[str, dict[str, Any]] = overrides or {}
     if checkpoint_every is not None:

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
+from glassgpt.files import read_json
 from glassgpt.model.sizing import sizes
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
@@ -95,9 +96,18 @@ def read_compared(path: Path, name: str) -> Compared:
         tokens_per_second=median(speeds) if speeds else None,
         seconds=seconds,
         steps=steps,
-        finished=folder.summary.exists(),
+        finished=_is_finished(folder, steps),
         curve=curve,
     )
+
+
+def _is_finished(folder: RunFolder, steps: int) -> bool:
+    """Whether its summary is about all of it: a run that was given more steps has an older one until it ends."""
+    if not folder.summary.exists():
+        return False
+    saved = [int(path.name.removeprefix("step-")) for path in folder.checkpoints.glob("step-*")]
+    done: int = read_json(folder.summary, "a run's summary").get("steps", 0)
+    return done >= max(steps, *saved, 0)
 
 
 def differences(runs: Sequence[Compared]) -> list[str]:

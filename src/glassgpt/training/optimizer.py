@@ -159,7 +159,7 @@ def orthogonalised(matrices: Tensor, rounds: int = 5, dtype: torch.dtype = torch
 
     Args:
         matrices: (N, rows, columns).
-        rounds: five take singular values from 0.01 of the largest to near 1.
+        rounds: five bring singular values up from 0.01 of the matrix's length (the root of the sum of its squares).
         dtype: of the products.
 
     Returns:
