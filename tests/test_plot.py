@@ -276,6 +276,7 @@ BAD: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "unknown suffix": (lambda f: ["plot", f / "run", "--out", f / "p.jpg"], "p.jpg.*.png or .svg"),
     "no suffix": (lambda f: ["plot", f / "run", "--out", f / "p"], ".png or .svg"),
     "another suffix for a comparison": (lambda f: ["compare", f / "run", "--out", f / "p.pdf"], ".png or .svg"),
+    "a folder for a picture": (lambda f: ["plot", f / "run", "--out", f / "folder.png"], "folder.png: is a folder"),
     "a picture nowhere": (lambda f: ["plot", f / "run", "--out", f / "a" / "p.png"], "no such folder"),
     "unknown x": (lambda f: ["plot", f / "run", "--x", "time"], "--x.*seconds"),
     "unknown y": (lambda f: ["plot", f / "run", "--y", "perplexity"], "--y.*bits"),
@@ -297,6 +298,7 @@ def test_what_cannot_be_drawn_gets_one_line(
     copy_of("damaged").joinpath("metrics.jsonl").write_text("{\n{}\n")
     copy_of("old", [{key: value for key, value in row.items() if key != "bytes"} for row in made_up()])
     copy_of("zero", [row | {"lr": 0.0, "val_bits_per_byte": None} for row in made_up()])
+    (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.rglob("*"))
     make, message = BAD[name]
     assert call(*make(tmp_path)) == 2

@@ -46,7 +46,9 @@ def train(
     """
     changes: dict[str, dict[str, Any]] = overrides or {}
     if checkpoint_every is not None:
-        changes.setdefault("training", {})["checkpoint_every"] = checkpoint_every
+        changes.setdefault("training", {})["checkpoint_every"] = (
+            None if checkpoint_every == "none" else checkpoint_every
+        )
     if track:
         changes.setdefault("training", {})["track"] = [] if track == ["none"] else track
     if data:

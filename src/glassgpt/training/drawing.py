@@ -171,6 +171,8 @@ def check_picture(path: Path) -> None:
         raise UserError(f"{path}: a picture's name ends in .png or .svg")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder to write {path.name} into")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder: name a file for the picture")
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
