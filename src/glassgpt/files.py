@@ -109,6 +109,11 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether its name is one that `replacing` and `creating_folder` give to what is not whole yet."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process had begun to write in this folder or below."""
     for path in folder.rglob(".*.tmp"):

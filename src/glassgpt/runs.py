@@ -4,7 +4,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
-from glassgpt.files import FileLockedError, holding, load_tensors, read_json, replacing
+from glassgpt.files import FileLockedError, holding, is_temporary, load_tensors, read_json, replacing
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
@@ -53,9 +53,17 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another with --out"
             )
-        # (With a lock and no recipe, it is what someone was about to make.)
-        if self.path.exists() and not self.lock.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not (self.path.is_dir() and all(map(self._is_begun, self.path.iterdir()))):
             raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
+
+    def _is_begun(self, path: Path) -> bool:
+        """Whether this is what someone who was about to make a run, and was killed, has left beside the lock."""
+        if path == self.checkpoints:
+            is_ours = path.is_dir() and not any(path.iterdir())
+        else:
+            names = {file.name for file in (self.lock, self.input, self.tokenizer)}
+            is_ours = path.is_file() and (path.name in names or is_temporary(path))
+        return is_ours and self.lock.exists()
 
     def check_there(self) -> None:
         """Make sure that the folder still is one.
@@ -68,11 +76,12 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from training in this folder. The folder is made if it is not there.
+        """Keep others from training in this folder. It is made if it is not there, and goes again if it stays empty.
 
         Raises:
             UserError: someone trains in it, or it cannot be written.
         """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with holding(self.lock):
@@ -83,6 +92,10 @@ class RunFolder:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}: make it writable, or copy it") from None
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror or error}: what was saved before is as it was") from None
+        finally:
+            if is_new:
+                with suppress(OSError):
+                    self.path.rmdir()
 
     def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
         """Write what a run begins with, in a folder that is locked. The recipe comes last: it makes it a run folder.
@@ -104,8 +117,16 @@ class RunFolder:
             tokenizer.save(self.tokenizer)
             save_recipe(recipe, self.recipe)
         except OSError as error:
-            shutil.rmtree(self.path, ignore_errors=True)  # nothing was in it before
+            self._remove_begun()
             raise UserError(f"{self.path}: cannot be written: {error.strerror}: choose another with --out") from None
+
+    def _remove_begun(self) -> None:
+        """Remove what `create` made, and nothing else."""
+        for file in (self.recipe, self.tokenizer, self.input):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.checkpoints.rmdir()  # if it is empty
 
     def read_recipe(self) -> Recipe:
         """What the run was asked for.
