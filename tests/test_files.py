@@ -68,5 +68,6 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "inner" / ".step-1.77.tmp").mkdir(parents=True)
     (tmp_path / ".model.safetensors.77.tmp").touch()
     (tmp_path / "notes.tmp").touch()
+    (tmp_path / ".tmpx1Yz9Q").touch()  # as safetensors calls it while it writes
     files.remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner", "notes.tmp"]
