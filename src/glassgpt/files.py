@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
+    from safetensors import SafetensorError
     from torch import Tensor
+
+
+class DamagedError(UserError):
+    """A file is missing, or does not hold what it should; not: it cannot be read just now."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -77,6 +83,15 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(temporary)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or a folder from another one of the same name; None if there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 class FileLockedError(Exception):
     """Another process holds the lock."""
 
@@ -101,11 +116,13 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
     except Timeout:
         raise FileLockedError from None
     try:
+        mine = identity(path)
         yield
     finally:
         if not wait:
             with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows that removes it
-                path.unlink()
+                if identity(path) == mine:  # its folder may have been moved, and another be there
+                    path.unlink()
         lock.release()
 
 
@@ -116,7 +133,8 @@ def is_temporary(path: Path) -> bool:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process had begun to write in this folder or below."""
-    for path in folder.rglob(".*.tmp"):
+    # The second kind is safetensors' own: it writes to such a file beside the one that it was given.
+    for path in (*folder.rglob(".*.tmp"), *folder.glob(".tmp??????")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -138,36 +156,80 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """Read a JSON object. `what` names the file's role in the error message.
 
     Raises:
-        UserError: the file is missing, unreadable, or does not hold a JSON object.
+        DamagedError: the file is missing, or does not hold a JSON object.
+        UserError: it cannot be read.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file (expected {what})") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as {what}: {error}") from None
+        raise DamagedError(f"{path}: no such file (expected {what})") from None
+    except OSError as error:
+        raise UserError(f"{path}: not readable as {what}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path}: not readable as {what}: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: not readable as {what}: it does not hold a JSON object")
+        raise DamagedError(f"{path}: not readable as {what}: it does not hold a JSON object")
     return value
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any] | None]:
+    """The objects in a file of one a line: None for a line that is damaged, no line at all where there is no file.
+
+    A last line without its end is left out: a crash cut it short.
+    """
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_bytes().split(b"\n")[:-1]:  # each line ends in \n, so the last is empty
+        try:
+            value = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            value = None
+        found.append(value if isinstance(value, dict) else None)
+    return found
 
 
 def load_tensors(path: Path) -> "dict[str, Tensor]":
     """Read a safetensors file to the CPU.
 
     Raises:
-        UserError: it is missing or damaged.
+        DamagedError: it is missing or damaged.
+        UserError: it cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not path.exists():
-        raise UserError(
-            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
-        )
     try:
+        path.stat()
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged: {error}") from None
+    except FileNotFoundError:
+        raise DamagedError(
+            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except SafetensorError as error:
+        if refused := _os_error(error):
+            raise UserError(f"{path}: cannot be read: {refused.strerror}") from None
+        raise DamagedError(f"{path}: damaged: {error}") from None
+    except ValueError as error:
+        raise DamagedError(f"{path}: damaged: {error}") from None
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        DamagedError: it is missing.
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
@@ -191,7 +253,12 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
         usual_mode = temporary.stat().st_mode
         try:
             save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
-        except SafetensorError as error:  # its word for what the operating system refuses
-            found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
-            raise OSError(*((int(found[2]), found[1].strip()) if found else (errno.EIO, str(error)))) from None
+        except SafetensorError as error:
+            raise _os_error(error) or OSError(errno.EIO, str(error)) from None
         temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
+
+
+def _os_error(error: "SafetensorError") -> OSError | None:
+    """What the operating system refused, if that is what the library means to say."""
+    found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
+    return OSError(int(found[2]), found[1].strip()) if found else None

@@ -1,19 +1,19 @@
 """The run folder: what training writes, and the one door through which everything else gets a trained model."""
 
-import json
 import shutil
 import tomllib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glassgpt import files
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
-from glassgpt.files import FileLockedError, holding, is_temporary, load_tensors, read_json, replacing
+from glassgpt.files import holding, load_tensors, read_json, read_json_lines, replacing
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
@@ -42,6 +42,7 @@ class RunFolder:
         self.wandb = self.path / "wandb"
         self.input = self.path / "input.txt"  # what came from standard input, which cannot be read twice
         self.lock = self.path / ".lock"  # while someone trains in it; what a killed process leaves holds nothing
+        self._locked: list[tuple[int, int] | None] = []  # who folder and lock were when this process took the lock
 
     def check_free(self) -> None:
         """Make sure that a new run may be made here.
@@ -62,16 +63,17 @@ class RunFolder:
             is_ours = path.is_dir() and not any(path.iterdir())
         else:
             names = {file.name for file in (self.lock, self.input, self.tokenizer)}
-            is_ours = path.is_file() and (path.name in names or is_temporary(path))
+            is_ours = path.is_file() and (path.name in names or files.is_temporary(path))
         return is_ours and self.lock.exists()
 
     def check_there(self) -> None:
-        """Make sure that the folder still is one.
+        """Make sure that the folder still is there, and the one that was locked.
 
         Raises:
-            UserError: someone has moved or removed it.
+            UserError: someone has moved or removed it, and may have put another in its place.
         """
-        if not self.recipe.exists():
+        now = [files.identity(self.path), files.identity(self.lock) or self._locked[1]] if self._locked else []
+        if now != self._locked or not self.recipe.exists():
             raise UserError(f"{self.path}: the run folder has been moved or removed while training: nothing is saved")
 
     @contextmanager
@@ -85,8 +87,9 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with holding(self.lock):
+                self._locked = [files.identity(self.path), files.identity(self.lock)]
                 yield
-        except FileLockedError:
+        except files.FileLockedError:
             raise UserError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
         except PermissionError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}: make it writable, or copy it") from None
@@ -283,16 +286,14 @@ def load(path: Path | str, device: str = "auto") -> Run:
     return Run(path, device)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a last line that a crash cut short is left out.
+def read_metrics(path: Path, first: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a metrics file, or the `first` so many; a last line that a crash cut short is left out.
 
     Raises:
         UserError: another line is damaged.
     """
-    if not path.exists():
-        return []
-    lines: Sequence[str] = path.read_text(encoding="utf-8").split("\n")  # each line ends in \n, so the last is empty
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError as error:
-        raise UserError(f"{path}: damaged: {error}") from None
+    rows = read_json_lines(path)[:first]
+    for number, row in enumerate(rows, 1):
+        if row is None or not isinstance(row.get("step"), int):
+            raise UserError(f"{path}: damaged: line {number}: mend it, or remove the line")
+    return [row for row in rows if row is not None]

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, TextIO, cast
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -88,11 +88,36 @@ def _forget_old_text(data: list[str], changes: dict[str, dict[str, Any]]) -> Non
 
 
 class _Console(Console):
-    """Goes on in silence when the reader of its output has gone, as `head` does: a run is worth more than its lines."""
+    """Goes on in silence when nobody takes its output any more: a run is worth more than its lines."""
+
+    def __init__(self) -> None:
+        super().__init__(file=cast(IO[str], _Output(sys.stdout)))
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+class _Output:
+    """A stream that cannot take what is written, as on a full disk: the same as one whose reader has gone."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            raise BrokenPipeError from error
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise BrokenPipeError from error
 
 
 def _free_folder(name: str) -> Path:

@@ -5,14 +5,26 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import creating_folder, load_tensors, read_json, remove_folder, replacing, save_tensors, write_json
+from glassgpt.files import (
+    DamagedError,
+    creating_folder,
+    load_tensors,
+    read_json,
+    remove_folder,
+    replacing,
+    save_tensors,
+    sha256_of,
+    write_json,
+)
 from glassgpt.recipes import Recipe
 from glassgpt.training.trainer import Trainer
 
 VERSION = 1
+TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 
 
 def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | None = None) -> Path:
@@ -30,7 +42,9 @@ def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | 
         save_tensors(model, temporary / "model.safetensors")
         save_tensors(optimizer, temporary / "optimizer.safetensors")
         made_with = recipe.model_dump(mode="json") if recipe else None
-        write_json(temporary / "state.json", {"version": VERSION, **counters, "recipe": made_with})
+        digests = {name: sha256_of(temporary / name) for name in TENSOR_FILES}
+        state = {"version": VERSION, **counters, "sha256": digests, "recipe": made_with}
+        write_json(temporary / "state.json", state)
     prune_checkpoints(trainer, folder, keep)
     return path
 
@@ -59,10 +73,13 @@ def recipe_of_newest(folder: Path) -> dict[str, Any] | None:
 
 def restore_best_weights(trainer: Trainer, folder: Path, weights: Path) -> None:
     """Let `weights` be the best so far, as far as the trainer knows: those on the disk may be later ones, or gone."""
-    best = _path(folder, trainer.progress.best_step) / "model.safetensors"
+    checkpoint = _path(folder, trainer.progress.best_step)
+    best = checkpoint / "model.safetensors"
     if best.exists() and not (weights.exists() and filecmp.cmp(best, weights, shallow=False)):
-        with replacing(weights) as temporary:
-            shutil.copyfile(best, temporary)
+        with suppress(DamagedError):  # then those on the disk are the better ones
+            _check_digests(checkpoint, read_json(checkpoint / "state.json", "a checkpoint's state"))
+            with replacing(weights) as temporary:
+                shutil.copyfile(best, temporary)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -71,43 +88,55 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str], None]) -> None:
-    """Let a trainer go on from the newest checkpoint that is whole; `tell` is told of each one that is not.
+    """Let a trainer go on from the newest checkpoint that is whole; `tell` is told of each one that is damaged.
 
     Where there is none yet, the trainer stays at its first step, which is the same as going on.
 
     Raises:
-        UserError: there are some, but none can be read, or it was written by a newer glassgpt.
+        UserError: there are some, but all are damaged, or it cannot be read just now, or a newer glassgpt wrote it.
     """
     checkpoints = list_checkpoints(folder)
     for path in checkpoints:
         try:
             _load(trainer, path)
-        except _NewerError:
-            raise
-        except UserError as error:
+        except DamagedError as error:
             tell(f"{error}: trying the checkpoint before it")
         else:
             for damaged in checkpoints[: checkpoints.index(path)]:
                 remove_folder(damaged)  # the run passes there again
             return
     if checkpoints:
-        raise UserError(f"{folder.parent}: none of the checkpoints can be read: begin again with another --out")
+        raise UserError(f"{folder}: all checkpoints are damaged: {advice_to_begin_anew(folder.parent)}")
 
 
-class _NewerError(UserError):
-    """A checkpoint from a newer glassgpt: older ones are no way out."""
+def advice_to_begin_anew(run: Path) -> str:
+    """What to do about a run that cannot go on."""
+    return f"bring back the old files, or begin a new run: glassgpt train {quote(str(run / 'recipe.toml'))}"
 
 
 def _load(trainer: Trainer, path: Path) -> None:
     state = read_json(path / "state.json", "a checkpoint's state")
     version = state.get("version")
     if isinstance(version, int) and version > VERSION:
-        raise _NewerError(
-            f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it"
-        )
-    tensors = [load_tensors(path / f"{name}.safetensors") for name in ("model", "optimizer")]
+        raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it")
+    _check_digests(path, state)
+    tensors = [load_tensors(path / name) for name in TENSOR_FILES]
     try:
         trainer.load_state(tensors[0], tensors[1], state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a checkpoint of this model: {reason}") from None
+        raise DamagedError(f"{path}: not a checkpoint of this model: {reason}") from None
+
+
+def _check_digests(path: Path, state: dict[str, Any]) -> None:
+    """Make sure that the tensors are those that were written; older checkpoints do not say which those are.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    digests = state.get("sha256")
+    if digests is None:
+        return
+    for name in TENSOR_FILES:
+        if not isinstance(digests, dict) or sha256_of(path / name) != digests.get(name):
+            raise DamagedError(f"{path / name}: damaged: its SHA-256 differs")

@@ -8,10 +8,11 @@ import math
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from glassgpt.data.tokens import Measure
-from glassgpt.files import save_tensors, sync_file, write_text
+from glassgpt.files import read_json_lines, save_tensors, sync_file, write_text
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.text import generate_text
 from glassgpt.recipes import Recipe
@@ -46,7 +47,7 @@ class MetricsFile:
         last_step: int = 0,
         also: Callable[[dict[str, Any]], None] | None = None,
     ):
-        rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step]
+        rows = rows_up_to(folder.metrics, last_step, every)
         write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = folder.metrics.open("a", encoding="utf-8", newline="\n")
         self._measure, self._bytes_per_token, self._every, self._also = measure, bytes_per_token, every, also
@@ -108,6 +109,36 @@ class MetricsFile:
 def _finite(value: float) -> float | None:
     """JSON has no infinities; a step that had one was skipped."""
     return value if math.isfinite(value) else None
+
+
+def rows_up_to(path: Path, last_step: int, every: int) -> list[dict[str, Any]]:
+    """The lines of a metrics file up to a step. What comes later may be damaged: it is to be written again.
+
+    Args:
+        path: of the file.
+        last_step: of the lines that are wanted.
+        every: steps between lines, which tells whether the last of them is there.
+
+    Raises:
+        UserError: a line that is wanted is damaged.
+    """
+    steps = [row.get("step") if row else None for row in read_json_lines(path)]
+    kept = [step for step in steps if isinstance(step, int) and step <= last_step]
+    if (kept[-1] if kept else 0) + every > last_step:
+        lines = len(steps) - steps[::-1].index(kept[-1]) if kept else 0
+    else:  # one that is damaged may be wanted, unless a later step's comes before it
+        lines = next((n for n, step in enumerate(steps) if isinstance(step, int) and step > last_step), len(steps))
+    return read_metrics(path, first=lines)
+
+
+def check_folder(folder: RunFolder) -> Listener:
+    """Ends the run, before anything is saved, where its folder is gone or another run's by now."""
+
+    def listen(event: Event) -> None:
+        if not isinstance(event, Step):
+            folder.check_there()
+
+    return listen
 
 
 def keep_best_weights(trainer: Trainer, folder: RunFolder) -> Listener:

@@ -247,6 +247,10 @@ class Optimizer:
             other = sorted(own.keys() ^ tensors.keys())[0]
             raise ValueError(f"the optimizer's state is of another kind ({other})")
         for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:  # copy_ would stretch some that are too small
+                shapes = f"{tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+                raise RuntimeError(f"the optimizer's {name} has another shape: {shapes}")
+        for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
 

@@ -11,13 +11,15 @@ from rich.console import Console
 
 from glassgpt.data.opening import standard_input
 from glassgpt.errors import UserError
-from glassgpt.files import load_tensors, read_json, remove_leftovers
+from glassgpt.files import load_tensors, read_json, read_json_lines, remove_leftovers
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.runs import RunFolder
 from glassgpt.training import report
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.changes import changed_recipe, describe_changes
 from glassgpt.training.checkpoints import (
+    advice_to_begin_anew,
+    list_checkpoints,
     load_newest_checkpoint,
     prune_checkpoints,
     recipe_of_newest,
@@ -25,7 +27,14 @@ from glassgpt.training.checkpoints import (
 )
 from glassgpt.training.evaluation import Score, evaluate, evaluation_windows
 from glassgpt.training.interrupts import stopping_on_interrupt
-from glassgpt.training.listeners import MetricsFile, Samples, keep_best_weights, save_checkpoints, stop_early
+from glassgpt.training.listeners import (
+    MetricsFile,
+    Samples,
+    check_folder,
+    keep_best_weights,
+    save_checkpoints,
+    stop_early,
+)
 from glassgpt.training.setup import Prepared, make_trainer, prepare, split_text
 from glassgpt.training.terminal import Terminal
 from glassgpt.training.trackers import Trackers, require_trackers
@@ -71,6 +80,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
         require_trackers(recipe.training.track)
         made_with = recipe_of_newest(folder.checkpoints) or old.model_dump(mode="json")
         changes = describe_changes(made_with, recipe.model_dump(mode="json"))
+        _check_checkpoints(folder)
         tokenizer = folder.read_tokenizer(recipe)
         prepared = split_text(recipe, tokenizer, folder.open_tokens(recipe, tokenizer))
         trainer = make_trainer(prepared)
@@ -89,6 +99,24 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
         for line in changes:
             say(f"  {line}")
         return _run(trainer, prepared, folder, console)
+
+
+def _check_checkpoints(folder: RunFolder) -> None:
+    """Make sure that a run that had checkpoints still has one: to begin again would overwrite the rest of it.
+
+    The first one follows the first evaluation: a run that was killed before it has no metrics beyond that.
+
+    Raises:
+        UserError: they are gone.
+    """
+    if list_checkpoints(folder.checkpoints):
+        return
+    rows = read_json_lines(folder.metrics)
+    evaluated = [row for row in rows if row and row.get("val_loss") is not None]
+    went_on = bool(evaluated) and rows[-1] is not evaluated[0]
+    is_cut = not folder.checkpoints.is_dir() and (folder.weights.exists() or bool(rows))
+    if went_on or is_cut or folder.summary.exists():
+        raise UserError(f"{folder.checkpoints}: the checkpoints are gone: {advice_to_begin_anew(folder.path)}")
 
 
 def _check_unfinished(trainer: Trainer, folder: RunFolder) -> None:
@@ -131,6 +159,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
         stack.enter_context(terminal)
         stack.enter_context(stopping_on_interrupt(trainer, terminal.note))
         listeners = (
+            check_folder(folder),
             metrics,
             samples,  # before anything is saved: a model that cannot write has diverged
             keep_best_weights(trainer, folder),
@@ -158,6 +187,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
         console.print(f"stopped at step {trainer.progress.step:,}, everything saved; to go on:", highlight=False)
         _print_command(console, folder)
         return False
+    folder.check_there()
     trainer.model.load_state_dict(load_tensors(folder.weights))
     best = trainer.progress.best_loss
     score = evaluate(trainer.model, judged, trainer.device) if best is None else Score(best, judged.tokens)

@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 from glassgpt.errors import UserError
 from glassgpt.files import read_json, write_json
 from glassgpt.recipes import Recipe
-from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.runs import RunFolder
+from glassgpt.training.listeners import rows_up_to
 
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -59,7 +60,7 @@ class Trackers:
         self._tell = tell
         self._trackers: dict[str, Tracker] = {}
         names = dict.fromkeys(recipe.training.track)
-        rows = [row for row in read_metrics(folder.metrics) if row["step"] <= last_step] if names else []
+        rows = rows_up_to(folder.metrics, last_step, recipe.training.log_every) if names else []
         for name in names:
             tracker = self._try(name, TRACKERS[name], recipe, folder, rows, tell)
             if tracker is not None:

@@ -185,7 +185,8 @@ class Trainer:
         """
         self.model.load_state_dict(model)
         self.optimizer.load_state(optimizer)
-        self._scaler.load_state_dict(counters["scaler"])
+        if counters["scaler"]:  # empty where it was made in another precision than float16
+            self._scaler.load_state_dict(counters["scaler"])
         self.progress = Progress(**counters["progress"])
 
 
