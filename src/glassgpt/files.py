@@ -134,7 +134,7 @@ def is_temporary(path: Path) -> bool:
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process had begun to write in this folder or below."""
     # The second kind is safetensors' own: it writes to such a file beside the one that it was given.
-    for path in (*folder.rglob(".*.tmp"), *folder.glob(".tmp??????")):
+    for path in (*filter(is_temporary, folder.rglob(".*.tmp")), *folder.glob(".tmp??????")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

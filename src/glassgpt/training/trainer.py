@@ -120,8 +120,9 @@ class Trainer:
             loss += part_loss.detach()
 
         self._scaler.unscale_(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
-        limit = self.config.grad_clip or math.inf
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        grad_norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        if self.config.grad_clip:  # 0 clips nothing, and saves going through all gradients once more
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, grad_norm)
         # One number is read from the device, which waits for the backward pass. It costs little, since the update is
         # launched right after it and the next batch is made while that runs; and a step that is not made is the one
         # way to skip it that leaves every optimizer's state as it was. (The sum is finite if both are. With float16,
