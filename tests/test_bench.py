@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from glassgpt.bench import limits, pairing, training
 from glassgpt.bench.memory import measure_memory
 from glassgpt.bench.pairing import Side, Spread, take_turns
-from glassgpt.bench.training import OURS, THEIRS, THEIRS_FLOAT32, THEIRS_FUSED, compare_training, make_side, side_names
+from glassgpt.bench.training import OURS, THEIRS, THEIRS_FUSED, THEIRS_PLAIN, compare_training, make_side, side_names
 from glassgpt.bench.work import SHAPES, Work, find_work
 from glassgpt.errors import UserError
 from glassgpt.model import make_model
@@ -273,7 +273,7 @@ def test_a_comparison_with_compilation_falls_back_on_both_sides(monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.warns(UserWarning, match="torch.compile failed"):
         found = compare_training(tiny(compile=True), against_transformers=True, rounds=1, seconds=0.001, peaks={})
-    assert len(found.sides) == 3
+    assert len(found.sides) == 4
 
 
 @pytest.mark.parametrize(
@@ -308,14 +308,18 @@ def test_without_transformers_the_extra_is_named(
 
 
 @pytest.mark.parametrize(
-    ("precision", "expected"),
+    ("precision", "compiles", "expected"),
     [
-        ("float32", [OURS, THEIRS, THEIRS_FUSED]),
-        ("bfloat16", [OURS, THEIRS, THEIRS_FUSED, THEIRS_FLOAT32]),
+        ("float32", False, [OURS, THEIRS, THEIRS_FUSED]),
+        ("float32", True, [OURS, THEIRS, THEIRS_FUSED, THEIRS_PLAIN]),
+        ("bfloat16", False, [OURS, THEIRS, THEIRS_FUSED, THEIRS_PLAIN]),
     ],
 )
-def test_mixed_precision_is_compared_with_plain_float32_too(precision: str, expected: list[str]) -> None:
-    work = tiny(precision=precision)
+def test_where_the_others_are_not_plain_transformers_is_so_too(
+    precision: str, compiles: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    work = tiny(precision=precision, compile=compiles)
     assert side_names(work, against_transformers=True) == expected
     assert side_names(work, against_transformers=False) == [OURS]
     assert [make_side(name, work).name for name in expected] == expected

@@ -12,6 +12,7 @@ from glassgpt.model.attention import SHORT, attention_weights, causal_mask, fuse
 from glassgpt.model.bigram import Bigram
 from glassgpt.model.cache import KVCache
 from glassgpt.model.gpt import GPT
+from glassgpt.model.layers import gelu_tanh
 from glassgpt.model.positions import Rotation, rotary_table, sinusoidal_table
 from glassgpt.model.sizing import GPT2_FAMILY, sizes
 
@@ -208,6 +209,15 @@ def test_counted_flops_are_those_that_torch_counts(name: str) -> None:
     with FlopCounterMode(display=False) as counter:
         model(random_ids(1, 12))
     assert counter.get_total_flops() == 12 * sizes(model.config).flops_per_token_forward
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first traces
+def test_gelu_is_the_same_function_where_it_is_compiled() -> None:
+    x = torch.linspace(-12, 12, 1001, dtype=torch.float64, requires_grad=True)
+    traced = torch.compile(gelu_tanh, backend="eager")  # follows the compiler's branch, and needs no compiler for it
+    plain, other = gelu_tanh(x), traced(x)
+    torch.testing.assert_close(other, plain, atol=1e-14, rtol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x) for y in (other, plain)), atol=1e-14, rtol=0)
 
 
 def test_logits_equal_those_of_transformers_gpt2() -> None:

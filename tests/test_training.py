@@ -262,8 +262,9 @@ def test_accumulated_gradients_are_those_of_one_batch_to_many_digits(
         torch.testing.assert_close(summed[name], gradient, atol=1e-14, rtol=1e-11, msg=name)
 
 
-def test_clipping_limits_the_step() -> None:
-    trainer = make_trainer(grad_clip=1e-3, max_steps=1)
+@pytest.mark.parametrize("clip", [1e-3, 1e3, 0.0])
+def test_clipping_limits_the_step(clip: float) -> None:
+    trainer = make_trainer(grad_clip=clip, max_steps=1)
     seen = []
     old_step = trainer.optimizer.step
 
@@ -272,9 +273,9 @@ def test_clipping_limits_the_step() -> None:
         return old_step(*args, **kwargs)
 
     trainer.optimizer.step = step
-    event = next(iter(trainer))
-    assert event.grad_norm.item() > 1e-3
-    assert seen[0] == pytest.approx(1e-3, rel=1e-3)
+    norm = next(iter(trainer)).grad_norm.item()  # as it was before
+    assert 1e-3 < norm < 1e3
+    assert seen[0] == pytest.approx(clip if clip == 1e-3 else norm, rel=1e-3)
 
 
 def test_decay_is_for_matrices_only() -> None:

@@ -25,7 +25,7 @@ from glassgpt.training.trainer import Trainer
 OURS = "glassgpt"
 THEIRS = "transformers"
 THEIRS_FUSED = "transformers, fused AdamW"
-THEIRS_FLOAT32 = "transformers, float32"  # as scripts run that do not ask for mixed precision
+THEIRS_PLAIN = "transformers, plain"  # in float32 and not compiled, as scripts run that ask for neither
 TOKENS = 100_000  # at random: what they say does not change the speed
 
 
@@ -132,8 +132,8 @@ def make_side(name: str, work: Work) -> Side:
     """A side by its name."""
     if name == OURS:
         return ours(work)
-    if name == THEIRS_FLOAT32:
-        work = replace(work, training=work.training.replace(precision="float32"))
+    if name == THEIRS_PLAIN:
+        work = replace(work, training=work.training.replace(precision="float32", compile=False))
     return replace(theirs(work, fused=name == THEIRS_FUSED), name=name)
 
 
@@ -230,8 +230,8 @@ def compare_training(
 
     Args:
         work: what is trained.
-        against_transformers: whether transformers is a side: with AdamW as it comes, with the fused one, and in float32
-            if the others are not.
+        against_transformers: whether transformers is a side: with AdamW as it comes, with the fused one, and plain if
+            the others are not.
         rounds: how many.
         seconds: of each side's turn in a round; left out: as `take_turns` chooses.
         peaks: memory that sides take, by their names, if it was measured.
@@ -271,8 +271,9 @@ def compare_training(
 
 
 def side_names(work: Work, *, against_transformers: bool) -> list[str]:
-    """The sides of a comparison. In mixed precision, transformers takes part without it, too."""
+    """The sides of a comparison. Where they are in mixed precision or compiled, transformers is there plain, too."""
     if not against_transformers:
         return [OURS]
     dtype = choose_precision(choose_device(work.training.device), work.training.precision)
-    return [OURS, THEIRS, THEIRS_FUSED, *([] if dtype is torch.float32 else [THEIRS_FLOAT32])]
+    is_plain = dtype is torch.float32 and not work.training.compile
+    return [OURS, THEIRS, THEIRS_FUSED, *([] if is_plain else [THEIRS_PLAIN])]

@@ -19,7 +19,7 @@ bench = App(
     help="Measure what this machine can do at best, in a few seconds; with a command, how fast models are on it.",
     help_flags=["--help", "-h"],
 )
-SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW", "transformers, float32": "  float32"}
+SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW", "transformers, plain": "  plain"}
 
 
 @bench.default
@@ -90,8 +90,8 @@ def train(
         0.8M, 10.7M or 124M, which are GPT-2's architecture in three sizes, or a recipe, for glassgpt alone. May come
         several times. Left out: 0.8M.
     against
-        Time transformers' GPT-2, too: with AdamW as it comes, with the fused one, and in float32 where the others are
-        not, as scripts run that do not ask for mixed precision. Needs the extra bench.
+        Time transformers' GPT-2, too: with AdamW as it comes, with the fused one, and, where these are not so, plain:
+        in float32 and not compiled. Needs the extra bench.
     compile_
         With torch.compile on all sides.
     precision

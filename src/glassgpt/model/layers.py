@@ -1,5 +1,6 @@
 """The MLP and the block: what a transformer repeats."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,9 @@ def relu2(x: Tensor) -> Tensor:
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by the tanh approximation, which GPT-2 was trained with."""
+    if torch.compiler.is_dynamo_compiling():
+        # The same function, (1 + tanh u) / 2 being the sigmoid of 2u: compiled for a CPU, in a third of the time.
+        return x * torch.sigmoid(math.sqrt(8 / math.pi) * x * (1 + 0.044715 * x * x))
     return F.gelu(x, approximate="tanh")
 
 

@@ -121,14 +121,15 @@ class Trainer:
 
         self._scaler.unscale_(self.optimizer)  # type: ignore[arg-type]  # it asks for param_groups and step only
         grad_norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        if self.config.grad_clip:  # 0 clips nothing, and saves going through all gradients once more
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, grad_norm)
-        # One number is read from the device, which waits for the backward pass. It costs little, since the update is
+        # Two numbers are read from the device, which waits for the backward pass. It costs little, since the update is
         # launched right after it and the next batch is made while that runs; and a step that is not made is the one
-        # way to skip it that leaves every optimizer's state as it was. (The sum is finite if both are. With float16,
-        # this is also how a loss scale that is too high shows, and `update` lowers it.)
-        is_finite = math.isfinite((loss + grad_norm).item())
+        # way to skip it that leaves every optimizer's state as it was. (With float16, this is also how a loss scale
+        # that is too high shows, and `update` lowers it.)
+        loss_now, norm_now = torch.stack((loss, grad_norm)).tolist()
+        is_finite = math.isfinite(loss_now) and math.isfinite(norm_now)
         if is_finite:
+            if 0 < self.config.grad_clip < norm_now:  # else there is nothing to clip, and one pass is saved
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, grad_norm)
             self._scaler.step(self.optimizer, rate / self.config.learning_rate)  # type: ignore[arg-type]
         self._scaler.update()
         self.optimizer.zero_grad()
