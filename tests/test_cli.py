@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -223,6 +224,31 @@ def test_a_signal_saves_and_the_run_goes_on(name: str, text_file: Path, tmp_path
     assert call("generate", run, "--prompt", "the", "--max-new-tokens", 5) == 0  # it can be used as it is
     assert call("train", "--resume", run, "--training.max-steps", steps[-1] + 5) == 0
     assert [row["step"] for row in read_metrics(metrics)] == list(range(1, steps[-1] + 6))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes a POSIX terminal")
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "nohup"])
+def test_a_closed_terminal_saves_and_the_run_goes_on(ignored: bool, text_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [*SMALL, "--training.max-steps", "400", "--training.eval-every", "400"]
+    words = [sys.executable, "-m", "glassgpt", "train", "--data", str(text_file), "--out", str(run), *settings]
+    ours, theirs = os.openpty()
+    terminal = os.ttyname(theirs)  # of a new session's first process, it becomes the terminal when that opens it
+    before, output = ("trap '' HUP;", tmp_path / "nohup.out") if ignored else ("", terminal)
+    shell = f"{before} exec {shlex.join(words)} <{terminal} >{output} 2>&1"
+    with subprocess.Popen(["sh", "-c", shell], stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        os.close(theirs)
+        metrics = run / "metrics.jsonl"
+        while not (metrics.exists() and len(read_metrics(metrics)) > 20):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.close(ours)
+        process.wait(timeout=60)
+    steps = [row["step"] for row in read_metrics(metrics)]
+    assert len(steps) == 400 if ignored else 20 < len(steps) < 400
+    assert f"step-{len(steps):08}" in [path.name for path in (run / "checkpoints").iterdir()]
+    assert call("train", "--resume", run, "--training.max-steps", 405) == 0
+    assert [row["step"] for row in read_metrics(metrics)] == list(range(1, 406))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")

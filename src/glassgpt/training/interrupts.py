@@ -6,10 +6,13 @@ from contextlib import contextmanager, suppress
 
 from glassgpt.training.trainer import Trainer
 
+# Ctrl-C, a request to terminate, the terminal or its connection closed; on Windows, Ctrl-Break or the window closed.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
 
 @contextmanager
 def stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iterator[None]:
-    """Ctrl-C, or a request to terminate, ends the loop after the current step; a second one at once."""
+    """Any of `SIGNALS` ends the loop after the current step; a second one ends it at once."""
     asked = False
 
     def ask_to_stop(signum: int, _frame: object) -> None:
@@ -24,12 +27,14 @@ def stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iter
             tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
 
     try:
-        old = {name: signal.signal(name, ask_to_stop) for name in (signal.SIGINT, signal.SIGTERM)}
+        # What is ignored already stays so, as under nohup.
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        old = {number: signal.signal(number, ask_to_stop) for number in heard}
     except ValueError:  # not in the main thread: whoever runs this handles signals
         yield
         return
     try:
         yield
     finally:
-        for name, handler in old.items():
-            signal.signal(name, handler)
+        for number, handler in old.items():
+            signal.signal(number, handler)
