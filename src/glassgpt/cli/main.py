@@ -19,6 +19,7 @@ from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
 from glassgpt.cli.options import INTERRUPTED
 from glassgpt.cli.overrides import print_fields, take_overrides
+from glassgpt.cli.play import play
 from glassgpt.cli.plot import plot
 from glassgpt.cli.prepare import prepare
 from glassgpt.cli.recipes import recipes
@@ -36,7 +37,7 @@ def make_app() -> App:
         help_flags=["--help", "-h"],
         result_action="return_value",
     )
-    for command in (train, generate, evaluate, compare, plot, prepare, info, recipes):
+    for command in (train, generate, play, evaluate, compare, plot, prepare, info, recipes):
         app.command(command)
     app.command(tokenizer)
     app.command(bench)

@@ -1,0 +1,167 @@
+"""Where lines come from: a person at a terminal, with history and editing where there is readline, or a pipe."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from glassgpt.errors import UserError
+
+BLOCK = '"""'
+Completer = Callable[[str], list[str]]
+"""Takes what was typed so far; returns what it could become."""
+
+
+class Entry(NamedTuple):
+    """What was given at one prompt.
+
+    Attributes:
+        text: one line, or several.
+        is_block: it stood between triple quotes, so that a slash in front means nothing.
+    """
+
+    text: str
+    is_block: bool = False
+
+
+class Lines(Protocol):
+    """What a session reads from."""
+
+    def read(self) -> Entry:
+        """The next entry: a line, or a block of lines between two triple quotes. EOFError: there is none."""
+
+    def edit(self, text: str) -> str:
+        """Let a person change a text."""
+
+
+class Pipe:
+    """Lines from a file or another program."""
+
+    def __init__(self, lines: Iterable[bytes]):
+        self._lines = iter(lines)
+        self._codec = "utf-8-sig"
+
+    def read(self) -> Entry:
+        """The next entry."""
+        return read_entry(lambda _more: self._line())
+
+    def _line(self) -> str:
+        data = next(self._lines, None)
+        if data is None:
+            raise EOFError
+        try:
+            text, self._codec = data.decode(self._codec), "utf-8"
+        except UnicodeDecodeError:
+            raise UserError("a line on standard input is not UTF-8 text: left out") from None
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def edit(self, text: str) -> str:
+        """Not here."""
+        raise UserError("/edit: needs a terminal")
+
+
+class Keyboard:
+    """A person at a terminal."""
+
+    def __init__(self, complete: Completer):
+        try:
+            import readline
+        except ImportError:  # Windows; Python built without it
+            self._readline = None
+            self._keeps_pasted_lines = False
+            return
+        self._readline = readline
+        is_gnu = "libedit" not in (readline.__doc__ or "")
+        self._keeps_pasted_lines = is_gnu  # together, until Enter
+        if is_gnu:
+            readline.parse_and_bind("set enable-bracketed-paste on")
+        readline.parse_and_bind("tab: complete" if is_gnu else "bind ^I rl_complete")
+        readline.set_completer_delims("")
+        readline.set_completer(lambda typed, number: dict(enumerate(complete(typed))).get(number))
+
+    def read(self) -> Entry:
+        """The next entry."""
+        return read_entry(lambda more: self._line("... " if more else "> "))
+
+    def _line(self, prompt: str) -> str:
+        line = input(prompt)
+        while not self._keeps_pasted_lines and _is_more_waiting():
+            line += "\n" + input()
+        return line
+
+    def edit(self, text: str) -> str:
+        """Change a text in the editor that VISUAL or EDITOR names, else in the line.
+
+        Raises:
+            UserError: there is no such editor, or it failed.
+        """
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+        if editor:
+            return edit_with(editor, text)
+        if self._readline is None:
+            raise UserError("/edit: name an editor in the environment variable EDITOR")
+        readline = self._readline
+        readline.set_startup_hook(lambda: readline.insert_text(text))
+        try:
+            return input("edit> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return text
+        finally:
+            readline.set_startup_hook()
+
+
+def read_entry(line: Callable[[bool], str]) -> Entry:
+    """A line, or what stands between two triple quotes, which may be lines.
+
+    Raises:
+        EOFError: there is nothing more.
+        UserError: a block has no end.
+    """
+    entry = line(False)
+    if not entry.startswith(BLOCK):
+        return Entry(entry)
+    while not (entry.rstrip().endswith(BLOCK) and len(entry.rstrip()) >= 2 * len(BLOCK)):
+        try:
+            entry += "\n" + line(True)
+        except EOFError:
+            raise UserError(f"the block that begins with {BLOCK} has no end: left out") from None
+    text = entry.rstrip()[len(BLOCK) : -len(BLOCK)]
+    return Entry(text.removeprefix("\n"), is_block=True)
+
+
+def edit_with(editor: str, text: str) -> str:
+    """Let a program change a text in a file.
+
+    Raises:
+        UserError: there is no such program, or it failed.
+    """
+    words = shlex.split(editor, posix=os.name == "posix")
+    with tempfile.TemporaryDirectory(prefix="glassgpt-") as folder:
+        file = Path(folder) / "text.txt"
+        file.write_text(text, encoding="utf-8", newline="")
+        try:
+            code = subprocess.run([*words, str(file)], check=False).returncode  # noqa: S603  (the person's own choice)
+            changed = file.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        except (OSError, ValueError) as error:
+            raise UserError(f"/edit: {editor}: {getattr(error, 'strerror', None) or error}") from None
+    if code:
+        raise UserError(f"/edit: {editor} ended with code {code}: nothing has changed")
+    if changed.endswith("\n") and not text.endswith("\n"):
+        changed = changed.removesuffix("\n")  # editors end the last line by themselves
+    return changed
+
+
+def _is_more_waiting() -> bool:
+    """Whether another line is there already, as when several are pasted."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        return msvcrt.kbhit()
+    import select
+
+    return bool(select.select([sys.stdin], [], [], 0.02)[0])
