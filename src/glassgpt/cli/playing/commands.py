@@ -127,9 +127,9 @@ class Player:
     def undo(self, _rest: str) -> None:
         """Take back the last change."""
         self._session.undo()
-        self._screen.note("taken back; the text is now:" if self._session.texts else "taken back")
-        if self._session.texts:
-            self._show_text(most=MOST_BEFORE)
+        is_shown = self._screen.is_terminal and self._session.texts
+        self._screen.note("taken back; the text is now:" if is_shown else "taken back")
+        self._show_text(most=MOST_BEFORE)
 
     def edit(self, _rest: str) -> None:
         """Let the person change the text."""
@@ -148,7 +148,7 @@ class Player:
         self._show_text()
 
     def _show_text(self, most: int | None = None) -> None:
-        if most is None or self._screen.is_terminal:
+        if self._session.texts and (most is None or self._screen.is_terminal):
             self._screen.show_parts(self._session.parts, most=most)
             self._screen.end_text()
 

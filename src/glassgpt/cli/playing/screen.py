@@ -8,16 +8,16 @@ from rich.text import Text
 
 from glassgpt.cli.playing.texts import Mark, Typed, Written
 
-# Viridis: told apart by eyes that do not tell red from green, and by its lightness alone. Letters have their own
-# colour, so that it can be read on dark and on light screens; what surprises is bright.
+# From the least probability of a class to its colours, and those where a terminal has only sixteen. Viridis: told apart
+# by eyes that do not tell red from green, and by its lightness alone. Letters have a colour of their own, so that they
+# can be read on dark and on light screens; what surprises is bright.
 SHADES = (
-    (0.9, "#ffffff", "#440154"),
-    (0.5, "#ffffff", "#3b528b"),
-    (0.2, "#ffffff", "#1b7a76"),
-    (0.05, "#000000", "#5ec962"),
-    (0.0, "#000000", "#fde725"),
+    (0.9, "#ffffff on #440154", "bright_white on magenta"),
+    (0.5, "#ffffff on #3b528b", "bright_white on blue"),
+    (0.2, "#ffffff on #1b7a76", "black on cyan"),
+    (0.05, "#000000 on #5ec962", "black on green"),
+    (0.0, "#000000 on #fde725", "black on bright_yellow"),
 )
-STYLES = tuple((least, Style.parse(f"{letters} on {ground}")) for least, letters, ground in SHADES)
 TYPED, NOTE, PLAIN = Style(bold=True), Style(dim=True), Style.null()
 MOST_BEFORE = 240  # characters of a text that are shown again when it goes on
 MOST_COLOURED = 1_600  # and when its colours are asked for
@@ -43,6 +43,8 @@ class Screen:
         self.is_terminal = self._console.is_terminal
         self._notes = notes or (self._console if self.is_terminal else Console(highlight=False, stderr=True))
         self.coloured = False
+        few = self._console.color_system in ("standard", "windows")
+        self._shades = [(least, Style.parse(sixteen if few else usual)) for least, usual, sixteen in SHADES]
         self._at_line_start = True
 
     def can_colour(self) -> bool:
@@ -68,7 +70,7 @@ class Screen:
     def _shade(self, probability: float | None) -> Style:
         if not self.coloured or probability is None:
             return PLAIN
-        return next(style for least, style in STYLES if probability >= least)
+        return next(style for least, style in self._shades if probability >= least)
 
     def show_parts(self, parts: "tuple[Typed | Written, ...]", *, most: int | None = None) -> None:
         """Show a text, or its end: the last lines of it, at most so many characters."""
@@ -127,7 +129,7 @@ class Screen:
     def legend(self) -> None:
         """Show what the colours mean."""
         line, above = Text("probability: "), 1.0
-        for least, style in STYLES:
+        for least, style in self._shades:
             line.append(f" {least:.0%} to {above:.0%} ", style)
             above = least
         self._console.print(line)
