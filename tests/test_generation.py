@@ -1,4 +1,4 @@
-"""Sampling filters against transformers' own, the token loop against the plain model, the stream against the whole."""
+"""The token loop against the plain model, the stream against the whole."""
 
 import itertools
 import math
@@ -34,82 +34,6 @@ def ids_of(model: nn.Module, prompt: Tensor, config: SamplingConfig, seed: int =
         model, prompt, sampler, max_new_tokens=config.max_new_tokens, block_size=CONFIG.block_size, **settings
     )
     return torch.stack(list(steps), dim=1)
-
-
-# --- filters -----------------------------------------------------------------------------------------------------
-
-
-def random_logits(rows: int = 6, size: int = 50) -> Tensor:
-    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(5)) * 3
-    logits[0] = 1.0  # all the same
-    logits[1, 10:20] = logits[1, 9]  # ties
-    logits[2, 5] = 100.0  # one certain
-    logits[3, :40] = float("-inf")
-    return logits
-
-
-@pytest.mark.parametrize("k", [0, 1, 2, 10, 49, 50, 51])
-def test_top_k_as_in_transformers(k: int) -> None:
-    from transformers.generation import logits_process as warpers
-
-    logits = random_logits()
-    expected = logits if k == 0 else warpers.TopKLogitsWarper(k)(None, logits)
-    assert torch.equal(sampling.keep_top_k(logits, k), expected)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 0.5, 0.9, 0.999, 1.0])
-def test_top_p_as_in_transformers(p: float) -> None:
-    from transformers.generation import logits_process as warpers
-
-    logits = random_logits()[1:]  # which of equal tokens is cut is left open
-    expected = logits if p == 1 else warpers.TopPLogitsWarper(p)(None, logits)
-    assert torch.equal(sampling.keep_top_p(logits, p), expected)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.01, 0.1, 0.5, 1.0])
-def test_min_p_as_in_transformers(p: float) -> None:
-    from transformers.generation import logits_process as warpers
-
-    logits = random_logits()
-    assert torch.equal(sampling.keep_min_p(logits, p), warpers.MinPLogitsWarper(p)(None, logits))
-
-
-@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.3])
-def test_repetition_penalty_as_in_transformers(penalty: float) -> None:
-    from transformers.generation import logits_process as processors
-
-    logits, ids = random_logits(), torch.randint(50, (6, 9))
-    expected = processors.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits)
-    torch.testing.assert_close(sampling.penalise_repetition(logits, ids, penalty), expected)
-
-
-def test_one_token_above_p_is_kept_alone() -> None:
-    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1]]))
-    assert sampling.keep_top_p(logits, 0.6).isfinite().tolist() == [[True, False, False]]
-    assert sampling.keep_top_p(logits, 0.8).isfinite().tolist() == [[True, True, False]]
-
-
-def test_draws_follow_the_probabilities() -> None:
-    """Chi-square over 20,000 draws, at the 0.1 % level for 4 degrees of freedom, with a fixed seed."""
-    probabilities = torch.tensor([0.4, 0.3, 0.0, 0.2, 0.07, 0.03])
-    sample = sampling.make_sampler(SamplingConfig(temperature=1.0), seed=3, rows=20_000)
-    drawn = sample(probabilities.log().expand(20_000, -1), torch.zeros(20_000, 1, dtype=torch.int64))
-    counts = drawn.bincount(minlength=6).double()
-    assert counts[2] == 0
-    expected = probabilities.double()[probabilities > 0] * 20_000
-    assert ((counts[probabilities > 0] - expected) ** 2 / expected).sum() < 18.47
-
-
-def test_a_draw_never_lands_on_an_impossible_token() -> None:
-    logits = torch.tensor([[0.0, -math.inf, -math.inf], [-math.inf, -math.inf, 0.0], [-math.inf, 0.0, -math.inf]])
-
-    class Highest:
-        """A generator whose every number is the largest below 1."""
-
-    for dart in (0.0, 1 - 2**-53):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "rand", lambda *_, **__: torch.tensor(dart, dtype=torch.float64))  # noqa: B023
-            assert sampling.draw(logits, [None] * 3).tolist() == [0, 2, 1]  # type: ignore[list-item]
 
 
 # --- the token loop ----------------------------------------------------------------------------------------------
@@ -277,13 +201,6 @@ def test_writing_leaves_the_model_in_the_mode_it_was_in() -> None:
     model = make_gpt(dropout=0.5).train()
     generate_text(model, CHARS, "abc", SamplingConfig(max_new_tokens=3), block_size=8)
     assert model.training
-
-
-@pytest.mark.parametrize("temperature", [1e-320, 1e-46, 1e-40, 1e-7, 1e-5])
-def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
-    logits, ids = random_logits()[4:], torch.zeros(2, 1, dtype=torch.int64)
-    cold = sampling.make_sampler(SamplingConfig(temperature=temperature), seed=0, rows=2)
-    assert torch.equal(cold(logits, ids), logits.argmax(-1))
 
 
 def test_a_model_that_diverged_writes_nothing() -> None:

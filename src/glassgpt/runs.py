@@ -236,8 +236,8 @@ class Run:
             prompt: left out: the recipe's.
             seed: the same seed gives the same text.
             crop_prompt: look only at the end of a prompt longer than the block, instead of refusing it.
-            **sampling: `max_new_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty`, `stop`; those
-                left out are the recipe's.
+            **sampling: `max_new_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`, `repetition_penalty`,
+                `stop`; those left out are the recipe's.
 
         Returns:
             The new text, without the prompt.

@@ -20,6 +20,7 @@ def generate(
     top_k: WholeNumber | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    typical_p: float | None = None,
     repetition_penalty: float | None = None,
     stop: Annotated[list[str] | None, Repeated] = None,
     seed: WholeNumber | None = None,
@@ -50,6 +51,8 @@ def generate(
         Only the likeliest tokens that make up this probability together.
     min_p
         Only tokens at least this share as likely as the likeliest.
+    typical_p
+        Only tokens about as surprising as is to be expected, that make up this probability together.
     repetition_penalty
         Above 1: tokens that are already there become less likely.
     stop
@@ -80,6 +83,7 @@ def generate(
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
+        "typical_p": typical_p,
         "repetition_penalty": repetition_penalty,
         "stop": stop,
     }

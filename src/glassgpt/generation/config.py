@@ -22,6 +22,12 @@ class SamplingConfig(Config):
         1.0, ge=0, le=1, description="only the likeliest tokens that make up this probability together"
     )
     min_p: float = Field(0.0, ge=0, le=1, description="only tokens at least this share as likely as the likeliest")
+    typical_p: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="only tokens about as surprising as is to be expected, that make up this probability together",
+    )
     repetition_penalty: float = Field(
         1.0, ge=0.001, description="above 1: tokens that are already there become less likely"
     )
