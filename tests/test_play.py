@@ -365,6 +365,7 @@ def test_names_that_cannot_be_written(
         lambda saved: saved["settings"].update(temperature=-1),
         lambda saved: saved["texts"][0][1].update(finish_reason="bored"),
         lambda saved: saved["texts"][0].append({"typed": 3}),
+        lambda saved: saved["texts"][0][1]["marks"].append(["x", -0.1]),
     ],
 )
 def test_damaged_files_are_refused(session: Session, tmp_path: Path, damage) -> None:

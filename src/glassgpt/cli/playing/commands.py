@@ -41,7 +41,6 @@ class Player:
             except Leave:
                 return
             except EOFError:
-                self._screen.leave()
                 return
             except KeyboardInterrupt:
                 if not self._screen.is_terminal:
@@ -58,6 +57,8 @@ class Player:
         if entry.is_block or not entry.text.startswith("/"):
             if entry.text:
                 self._write(self._session.begin(entry.text))
+                if self._screen.is_terminal and entry.text.strip() in COMMAND_NAMES:
+                    self._screen.note(f"the command is /{entry.text.strip()}")
             else:
                 self.more("")
             return
@@ -113,7 +114,7 @@ class Player:
     def _tell_of(self, written: Written, steps: int, seconds: float) -> None:
         """Say with which seed a text was written, and how fast; where nobody looks, only what repeating it takes."""
         chance = written.settings.temperature > 0
-        seed = f"seed {written.settings.seed}" if chance else "no chance (temperature 0)"
+        seed = f"seed {written.settings.seed}" if chance else "greedy"
         if not self._screen.is_terminal:
             if chance and self._session.settings.seed is None:
                 self._screen.note(seed)
@@ -244,6 +245,7 @@ COMMANDS = (
     Command("help", "", "this", Player.help),
     Command("quit", "", "leave", Player.quit),
 )
+COMMAND_NAMES = {command.name for command in COMMANDS}
 ALIASES = {"color": "colour", "exit": "quit", "?": "help"}
 
 

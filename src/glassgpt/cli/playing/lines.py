@@ -88,7 +88,11 @@ class Keyboard:
         return read_entry(lambda more: self._line("... " if more else "> "))
 
     def _line(self, prompt: str) -> str:
-        line = input(prompt)
+        try:
+            line = input(prompt)
+        except EOFError:
+            print()  # what comes next begins a line of its own
+            raise
         while not self._keeps_pasted_lines and _is_more_waiting():
             line += "\n" + input()
         return line

@@ -1,5 +1,7 @@
 """What a session looks like: text as it comes, coloured by its probability or not, and notes beside it."""
 
+import sys
+
 from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
@@ -39,7 +41,8 @@ class Screen:
     """
 
     def __init__(self, console: Console | None = None, notes: Console | None = None):
-        self._console = console or Console(highlight=False)
+        # (rich would take FORCE_COLOR for a terminal; a file gets plain text)
+        self._console = console or Console(highlight=False, force_terminal=None if sys.stdout.isatty() else False)
         self.is_terminal = self._console.is_terminal
         self._notes = notes or (self._console if self.is_terminal else Console(highlight=False, stderr=True))
         self.coloured = False
@@ -106,11 +109,6 @@ class Screen:
         """After Ctrl-C at a prompt, which leaves the cursor in its line."""
         self._console.print()
         self.note(message)
-
-    def leave(self) -> None:
-        """After Ctrl-D at a prompt: the shell begins a line of its own."""
-        if self.is_terminal:
-            self._console.print()
 
     def table(self, rows: list[tuple[str, ...]]) -> None:
         """Show rows of text in columns, the last of which may be long."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from glassgpt.generation.config import SamplingConfig
 
 BETWEEN_TEXTS = "\n\n" + "-" * 40 + "\n\n"
 
-Mark = tuple[str, float | None]
+Mark = tuple[str, Annotated[float, Field(ge=0, le=1)] | None]
 """A piece of text and its probability; that of the least likely one, where it took several tokens."""
 
 
