@@ -34,7 +34,7 @@ SETTINGS = [
     *("--training.learning-rate", "0.02", "--training.device", "cpu", "--sampling.max-new-tokens", "20"),
     *("--training.max-seconds", "none"),  # a slow machine must not end it early
 ]
-TIMES = ("seconds", "tokens_per_second", "training_seconds")
+TIMES = ("seconds", "tokens_per_second", "training_seconds", "state.json")  # the last: a digest of such figures
 
 
 def main() -> None:

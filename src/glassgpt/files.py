@@ -60,6 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def creating_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; it gets the name `path`, replacing what was there, when it is complete."""
+    check_no_file(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -76,6 +77,16 @@ def creating_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_no_file(path: Path) -> None:
+    """Make sure that a folder can have this name.
+
+    Raises:
+        UserError: a file has it.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: a file is where a folder is to be: move it elsewhere")
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder in such a way that no half of it is ever left under its name."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -90,6 +101,19 @@ def identity(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
+
+
+@contextmanager
+def having_folder(path: Path) -> Iterator[None]:
+    """Let a folder be there; if it was not before, and is still empty at the end, it goes again."""
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                path.rmdir()
 
 
 class FileLockedError(Exception):
@@ -124,6 +148,16 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
                 if identity(path) == mine:  # its folder may have been moved, and another be there
                     path.unlink()
         lock.release()
+
+
+def cache_folder() -> Path:
+    """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
+    own_folder = os.environ.get("GLASSGPT_CACHE")
+    if own_folder:
+        return Path(own_folder)
+    import pooch
+
+    return Path(pooch.os_cache("glassgpt"))
 
 
 def is_temporary(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The run folder: what training writes, and the one door through which everything else gets a trained model."""
 
+import errno
 import shutil
 import tomllib
 from collections.abc import Generator, Iterator
@@ -83,22 +84,19 @@ class RunFolder:
         Raises:
             UserError: someone trains in it, or it cannot be written.
         """
-        is_new = not self.path.exists()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with holding(self.lock):
+            with files.having_folder(self.path), holding(self.lock):
                 self._locked = [files.identity(self.path), files.identity(self.lock)]
                 yield
         except files.FileLockedError:
             raise UserError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
-        except PermissionError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}: make it writable, or copy it") from None
         except OSError as error:
-            raise UserError(f"{self.path}: {error.strerror or error}: what was saved before is as it was") from None
-        finally:
-            if is_new:
-                with suppress(OSError):
-                    self.path.rmdir()
+            reason = error.strerror or error
+            if not self.recipe.exists():  # a new run
+                raise UserError(f"{self.path}: cannot be written: {reason}: choose another with --out") from None
+            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+                raise UserError(f"{self.path}: cannot be written: {reason}: make it writable, or copy it") from None
+            raise UserError(f"{self.path}: {reason}: what was saved before is as it was") from None
 
     def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
         """Write what a run begins with, in a folder that is locked. The recipe comes last: it makes it a run folder.
@@ -109,7 +107,8 @@ class RunFolder:
             stdin: a file with what came from standard input, to be kept, as that cannot be read twice.
 
         Raises:
-            UserError: the folder cannot be made, or holds something.
+            UserError: the folder holds something.
+            OSError: what is to be in it cannot be written.
         """
         self.check_free()
         try:
@@ -119,9 +118,9 @@ class RunFolder:
                     shutil.copyfile(stdin, temporary)
             tokenizer.save(self.tokenizer)
             save_recipe(recipe, self.recipe)
-        except OSError as error:
+        except OSError:
             self._remove_begun()
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}: choose another with --out") from None
+            raise  # `locked` says so
 
     def _remove_begun(self) -> None:
         """Remove what `create` made, and nothing else."""

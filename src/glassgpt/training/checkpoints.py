@@ -1,12 +1,17 @@
 """Checkpoints: folders that are complete or not there, the newest first when one is looked for."""
 
 import filecmp
+import hashlib
+import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from glassgpt.errors import UserError
 from glassgpt.files import (
@@ -21,13 +26,16 @@ from glassgpt.files import (
     write_json,
 )
 from glassgpt.recipes import Recipe
-from glassgpt.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from glassgpt.training.trainer import Trainer
 
 VERSION = 1
 TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
+STATE_FILE = "state.json"
 
 
-def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | None = None) -> Path:
+def save_checkpoint(trainer: "Trainer", folder: Path, keep: int, recipe: Recipe | None = None) -> Path:
     """Write all that going on takes into `folder/step-…`, then remove all but the `keep` newest and the best.
 
     Args:
@@ -43,13 +51,13 @@ def save_checkpoint(trainer: Trainer, folder: Path, keep: int, recipe: Recipe | 
         save_tensors(optimizer, temporary / "optimizer.safetensors")
         made_with = recipe.model_dump(mode="json") if recipe else None
         digests = {name: sha256_of(temporary / name) for name in TENSOR_FILES}
-        state = {"version": VERSION, **counters, "sha256": digests, "recipe": made_with}
-        write_json(temporary / "state.json", state)
+        state = {"version": VERSION, **counters, "recipe": made_with}
+        write_json(temporary / STATE_FILE, {**state, "sha256": {**digests, STATE_FILE: _digest(state)}})
     prune_checkpoints(trainer, folder, keep)
     return path
 
 
-def prune_checkpoints(trainer: Trainer, folder: Path, keep: int) -> None:
+def prune_checkpoints(trainer: "Trainer", folder: Path, keep: int) -> None:
     """Remove all checkpoints but the one that the trainer is at, the `keep` newest, and the best."""
     now, best = (_path(folder, step) for step in (trainer.progress.step, trainer.progress.best_step))
     for old in [other for other in list_checkpoints(folder) if other != now][keep - 1 :]:
@@ -65,29 +73,44 @@ def recipe_of_newest(folder: Path) -> dict[str, Any] | None:
     """What the newest checkpoint was made with, section by section; None if there is none that can be read."""
     for path in list_checkpoints(folder):
         with suppress(UserError):
-            made_with = read_json(path / "state.json", "a checkpoint's state").get("recipe")
+            made_with = _read_state(path).get("recipe")
             if isinstance(made_with, dict):
                 return made_with
     return None
 
 
-def restore_best_weights(trainer: Trainer, folder: Path, weights: Path) -> None:
-    """Let `weights` be the best so far, as far as the trainer knows: those on the disk may be later ones, or gone."""
-    checkpoint = _path(folder, trainer.progress.best_step)
+def restore_best_weights(trainer: "Trainer", folder: Path, weights: Path) -> Path | None:
+    """Let `weights` be the best so far, as far as the trainer knows: those on the disk may be later ones, or gone.
+
+    Where nothing has been evaluated, they are those that the trainer is at.
+
+    Returns:
+        The checkpoint that they were taken from; None if they were right, or that one is gone or damaged.
+    """
+    checkpoint = _path(folder, trainer.progress.best_step or trainer.progress.step)
     best = checkpoint / "model.safetensors"
     if best.exists() and not (weights.exists() and filecmp.cmp(best, weights, shallow=False)):
         with suppress(DamagedError):  # then those on the disk are the better ones
-            _check_digests(checkpoint, read_json(checkpoint / "state.json", "a checkpoint's state"))
+            _check_tensors(checkpoint, _read_json(checkpoint))
             with replacing(weights) as temporary:
                 shutil.copyfile(best, temporary)
+            return checkpoint
+    return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    """The checkpoints in a folder, newest first. What has another name, such as a copy that someone made, is none."""
+    found = {path: step for path in folder.glob("step-*") if (step := step_of(path)) is not None and path.is_dir()}
+    return sorted(found, key=found.__getitem__, reverse=True)
 
 
-def load_newest_checkpoint(trainer: Trainer, folder: Path, tell: Callable[[str], None]) -> None:
+def step_of(path: Path) -> int | None:
+    """The step that a checkpoint's name says; None if that is not the name of one."""
+    digits = re.fullmatch(r"step-([0-9]{8,})", path.name)
+    return int(digits[1]) if digits and path == _path(path.parent, int(digits[1])) else None
+
+
+def load_newest_checkpoint(trainer: "Trainer", folder: Path, tell: Callable[[str], None]) -> None:
     """Let a trainer go on from the newest checkpoint that is whole; `tell` is told of each one that is damaged.
 
     Where there is none yet, the trainer stays at its first step, which is the same as going on.
@@ -114,12 +137,9 @@ def advice_to_begin_anew(run: Path) -> str:
     return f"bring back the old files, or begin a new run: glassgpt train {quote(str(run / 'recipe.toml'))}"
 
 
-def _load(trainer: Trainer, path: Path) -> None:
-    state = read_json(path / "state.json", "a checkpoint's state")
-    version = state.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it")
-    _check_digests(path, state)
+def _load(trainer: "Trainer", path: Path) -> None:
+    state = _read_state(path)
+    _check_tensors(path, state)
     tensors = [load_tensors(path / name) for name in TENSOR_FILES]
     try:
         trainer.load_state(tensors[0], tensors[1], state)
@@ -128,7 +148,44 @@ def _load(trainer: Trainer, path: Path) -> None:
         raise DamagedError(f"{path}: not a checkpoint of this model: {reason}") from None
 
 
-def _check_digests(path: Path, state: dict[str, Any]) -> None:
+def _read_json(path: Path) -> dict[str, Any]:
+    return read_json(path / STATE_FILE, "a checkpoint's state")
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's state, made sure to be what was written; older checkpoints have no digest of it.
+
+    Raises:
+        DamagedError: it is not, or not that of this step.
+        UserError: a newer glassgpt wrote it.
+    """
+    from glassgpt.training.events import Progress
+
+    file, state = path / STATE_FILE, _read_json(path)
+    version = state.get("version")
+    if type(version) is not int:
+        raise DamagedError(f"{file}: damaged: its version is {version!r}")
+    if version > VERSION:
+        raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it")
+    digests = state.get("sha256") or {}
+    own = _digest({name: value for name, value in state.items() if name != "sha256"})
+    if not isinstance(digests, dict) or digests.get(STATE_FILE, own) != own:
+        raise DamagedError(f"{file}: damaged: its SHA-256 differs")
+    try:
+        step = TypeAdapter(Progress).validate_json(json.dumps(state.get("progress")), strict=True).step
+    except ValueError:
+        raise DamagedError(f"{file}: damaged: its counters are no numbers") from None
+    if step != step_of(path):
+        raise DamagedError(f"{file}: damaged: it is about step {step}")
+    return state
+
+
+def _digest(state: dict[str, Any]) -> str:
+    """The SHA-256 of what a state says, however it is laid out in its file."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _check_tensors(path: Path, state: dict[str, Any]) -> None:
     """Make sure that the tensors are those that were written; older checkpoints do not say which those are.
 
     Raises:

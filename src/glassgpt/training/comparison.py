@@ -11,6 +11,7 @@ from glassgpt.files import read_json
 from glassgpt.model.sizing import sizes
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.training.checkpoints import list_checkpoints, step_of
 from glassgpt.training.drawing import (
     MARKS,
     X_LABELS,
@@ -105,7 +106,7 @@ def _is_finished(folder: RunFolder, steps: int) -> bool:
     """Whether its summary is about all of it: a run that was given more steps has an older one until it ends."""
     if not folder.summary.exists():
         return False
-    saved = [int(path.name.removeprefix("step-")) for path in folder.checkpoints.glob("step-*")]
+    saved = [step_of(path) or 0 for path in list_checkpoints(folder.checkpoints)]
     done: int = read_json(folder.summary, "a run's summary").get("steps", 0)
     return done >= max(steps, *saved, 0)
 

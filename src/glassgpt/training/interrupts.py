@@ -1,4 +1,4 @@
-"""How a run is interrupted: once, and it saves everything; twice, and it ends at once."""
+"""How a run is interrupted: once, and it saves everything; twice in the same way, and it ends at once."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -12,19 +12,23 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SI
 
 @contextmanager
 def stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iterator[None]:
-    """Any of `SIGNALS` ends the loop after the current step; a second one ends it at once."""
-    asked = False
+    """Any of `SIGNALS` ends the loop after the current step; the same signal again ends it at once.
+
+    Different ones may belong to one request: a machine that shuts down closes terminals and asks their programs to end.
+    """
+    seen: set[str] = set()
 
     def ask_to_stop(signum: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
+        name = signal.Signals(signum).name
+        if name in seen and name != "SIGHUP":  # (a connection that breaks asks for nothing)
             raise KeyboardInterrupt
-        asked = True
+        seen.add(name)
         if trainer.stop_reason is not None:
             return  # it is ending anyway
-        trainer.stop(f"interrupted by {signal.Signals(signum).name}", interrupted=True)
+        trainer.stop(f"interrupted by {name}", interrupted=True)
+        again = "Ctrl-C" if name == "SIGINT" else name
         with suppress(RuntimeError):  # the signal came in the middle of another line
-            tell("stopping after this step (once more to stop at once, back to the last checkpoint)")
+            tell(f"stopping after this step ({again} again to stop at once, back to the last checkpoint)")
 
     try:
         # What is ignored already stays so, as under nohup.

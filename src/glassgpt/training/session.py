@@ -38,7 +38,7 @@ from glassgpt.training.listeners import (
 from glassgpt.training.setup import Prepared, make_trainer, prepare, split_text
 from glassgpt.training.terminal import Terminal
 from glassgpt.training.trackers import Trackers, require_trackers
-from glassgpt.training.trainer import Trainer
+from glassgpt.training.trainer import DivergedError, Trainer
 
 
 def train(recipe: Recipe, out: Path, console: Console) -> bool:
@@ -71,7 +71,7 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
 
     Raises:
         UserError: the folder is no run folder or damaged, its text has changed, a field was changed that must not be,
-            or the run is finished.
+            or the run is finished, and its best weights are there.
     """
     folder = RunFolder(out)
     old = folder.read_recipe()
@@ -89,9 +89,14 @@ def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Conso
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         load_newest_checkpoint(trainer, folder.checkpoints, lambda message: say(f"warning: {message}"))
-        _check_unfinished(trainer, folder)
         remove_leftovers(out)
-        restore_best_weights(trainer, folder.checkpoints, folder.weights)
+        brought_back = restore_best_weights(trainer, folder.checkpoints, folder.weights)
+        if brought_back is not None:
+            say(f"{folder.weights}: brought back from {brought_back.name}")
+        if advice := _advice_if_finished(trainer, folder):
+            if brought_back is not None:
+                return True  # which may be all that was wanted
+            raise UserError(f"{out}: finished at step {trainer.progress.step:,}: to go further, say so, as in {advice}")
         prune_checkpoints(trainer, folder.checkpoints, recipe.training.keep_checkpoints)
         if recipe != old:
             save_recipe(recipe, folder.recipe)
@@ -119,23 +124,17 @@ def _check_checkpoints(folder: RunFolder) -> None:
         raise UserError(f"{folder.checkpoints}: the checkpoints are gone: {advice_to_begin_anew(folder.path)}")
 
 
-def _check_unfinished(trainer: Trainer, folder: RunFolder) -> None:
-    """Make sure that there is something left to do.
-
-    Raises:
-        UserError: the run has ended, with all that belongs to its end.
-    """
+def _advice_if_finished(trainer: Trainer, folder: RunFolder) -> str | None:
+    """How to go further with a run that has ended, with all that belongs to its end; None if there is more to do."""
     progress, patience = trainer.progress, trainer.config.patience
     step = progress.step
     if not folder.summary.exists() or read_json(folder.summary, "a run's summary").get("steps") != step:
-        return
+        return None
     if step >= trainer.total_steps:
-        advice = f"--training.max-steps {2 * step}"
-    elif patience is not None and progress.without_improvement >= patience:
-        advice = f"--training.patience {2 * patience}"
-    else:
-        return
-    raise UserError(f"{folder.path}: finished at step {step:,}: to go further, say so, as in {advice}")
+        return f"--training.max-steps {2 * step}"
+    if patience is not None and progress.without_improvement >= patience:
+        return f"--training.patience {2 * patience}"
+    return None
 
 
 def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Console) -> bool:
@@ -178,6 +177,12 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             console.print("stopped at once, back to the last checkpoint; to go on:", highlight=False)
             _print_command(console, folder)
             raise
+        except DivergedError as error:
+            if list_checkpoints(folder.checkpoints):
+                rest = "what was saved before is as it was, and --resume goes on from there"
+            else:
+                rest = "nothing was saved yet, and --resume begins again at the first step"
+            raise UserError(f"{error}; {rest}") from None
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{trainer.device} ran out of memory: take --training.activation-checkpointing, or halve "

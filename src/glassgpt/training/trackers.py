@@ -12,7 +12,7 @@ from shlex import quote
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, write_json
+from glassgpt.files import check_no_file, read_json, write_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder
 from glassgpt.training.listeners import rows_up_to
@@ -104,6 +104,7 @@ class TensorBoard:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event = Event
+        check_no_file(folder.tensorboard)
         folder.tensorboard.mkdir(exist_ok=True)
         old = sorted(folder.tensorboard.glob("events.out.tfevents.*"))
         now = time.time()
@@ -157,6 +158,7 @@ class WeightsAndBiases:
         )  # seconds: at the end, it would wait for a network for ever
         import wandb
 
+        check_no_file(folder.wandb)
         folder.wandb.mkdir(exist_ok=True)
         self._note = folder.wandb / "glassgpt.json"
         known = read_json(self._note, "what wandb was told") if self._note.exists() else {}

@@ -20,7 +20,11 @@ from glassgpt.training.memory import checkpoint_activations
 from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
 
-__all__ = ["Checkpoint", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
+__all__ = ["Checkpoint", "DivergedError", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
+
+
+class DivergedError(UserError):
+    """The numbers of a training have become infinite or none; says what to change."""
 
 
 class Trainer:
@@ -41,7 +45,8 @@ class Trainer:
         validation: what evaluations look at; None for no evaluations.
 
     Raises:
-        UserError: the device is not there, or no number of steps can be told; while iterating, the model diverged.
+        UserError: the device is not there, or no number of steps can be told.
+        DivergedError: while iterating, the model diverged.
     """
 
     def __init__(
@@ -140,7 +145,7 @@ class Trainer:
         progress.skipped += not is_finite
         progress.skipped_in_a_row = 0 if is_finite else progress.skipped_in_a_row + 1
         if progress.skipped_in_a_row >= self.config.max_skipped_steps:
-            raise _diverged(
+            raise self._diverged(
                 f"{progress.skipped_in_a_row} steps in a row, up to {progress.step}, had no finite gradient"
             )
         return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped)
@@ -158,7 +163,7 @@ class Trainer:
             return Pause(progress.step)
         score = evaluate(self.model, self.validation, self.device)
         if not math.isfinite(score.loss):
-            raise _diverged(f"the validation loss became {score.loss} at step {progress.step}")
+            raise self._diverged(f"the validation loss became {score.loss} at step {progress.step}")
         is_best = progress.best_loss is None or score.loss < progress.best_loss
         if is_best:
             progress.best_loss, progress.best_step, progress.without_improvement = score.loss, progress.step, 0
@@ -168,8 +173,14 @@ class Trainer:
 
     def _checkpoint(self) -> Checkpoint:
         if not all(bool(weight.isfinite().all()) for weight in self.model.state_dict().values()):
-            raise _diverged(f"a weight became infinite at step {self.progress.step}")  # what is whole stays so
+            raise self._diverged(f"a weight became infinite at step {self.progress.step}")  # what is whole stays so
         return Checkpoint(self.progress.step)
+
+    def _diverged(self, what: str) -> DivergedError:
+        lower, lengthen = "lower --training.learning-rate", "lengthen --training.warmup-steps"
+        if self.config.grad_clip:
+            return DivergedError(f"{what}: {lower} or {lengthen}")
+        return DivergedError(f"{what}: {lower}, {lengthen}, or take --training.grad-clip 1")
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
         """All that going on takes: weights by name, optimizer tensors by name, and counters as JSON data."""
@@ -185,11 +196,12 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: it is not this model's.
         """
+        progress, scaler = Progress(**counters["progress"]), counters["scaler"]
         self.model.load_state_dict(model)
         self.optimizer.load_state(optimizer)
-        if counters["scaler"]:  # empty where it was made in another precision than float16
-            self._scaler.load_state_dict(counters["scaler"])
-        self.progress = Progress(**counters["progress"])
+        if scaler:  # empty where it was made in another precision than float16
+            self._scaler.load_state_dict(scaler)
+        self.progress = progress
 
 
 def total_steps(config: TrainingConfig, batches: object) -> int:
@@ -207,13 +219,6 @@ def total_steps(config: TrainingConfig, batches: object) -> int:
     windows_a_step = getattr(batches, "batch_size", config.batch_size) * config.gradient_accumulation
     by_epochs = max(1, round(config.epochs * windows / windows_a_step))
     return by_epochs if config.max_steps is None else min(by_epochs, config.max_steps)
-
-
-def _diverged(what: str) -> UserError:
-    return UserError(
-        f"{what}: lower --training.learning-rate or lengthen --training.warmup-steps; what was saved before is as it "
-        "was, and --resume goes on from there"
-    )
 
 
 def _step_seed(seed: int, step: int) -> int:
