@@ -256,7 +256,7 @@ def test_a_format_that_the_device_does_not_have_is_left_out(monkeypatch: pytest.
         return 1, 5.0
 
     monkeypatch.setattr(limits, "_best_product", product)
-    monkeypatch.setattr(limits, "_read_speed", lambda _: 1.0)
+    monkeypatch.setattr(limits, "measure_memory_read", lambda _: 1.0)
     assert limits.measure_limits(torch.device("cpu")).matmul == {"float32": 5.0}
 
 

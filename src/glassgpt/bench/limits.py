@@ -44,7 +44,7 @@ def measure_limits(device: torch.device) -> Limits:
         except (RuntimeError, TypeError):  # how torch says that this device does not have the format
             continue
         matmul[str(dtype).removeprefix("torch.")] = speed
-    return Limits(matmul, _read_speed(device))
+    return Limits(matmul, measure_memory_read(device))
 
 
 def matmul_side(device: torch.device, dtype: torch.dtype) -> Side:
@@ -73,7 +73,7 @@ def _best_product(device: torch.device, dtype: torch.dtype) -> tuple[int, float]
     return best
 
 
-def _read_speed(device: torch.device) -> float:
+def measure_memory_read(device: torch.device) -> float:
     """Bytes a second: the sum of a tensor that no cache holds."""
     size = BYTES_READ[device.type]
     numbers = torch.ones(size // 4, device=device)

@@ -7,13 +7,17 @@ round, not the speeds.
 import gc
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 FIRST_STEPS = 2  # what is compiled is compiled by then
 WARM_UP_SECONDS = 1.0
 STEPS_A_TURN = 3  # at least, unless a turn's seconds are given
+
+Turner = TypeVar("Turner")
 
 
 def _nothing() -> None: ...
@@ -106,11 +110,30 @@ def take_turns(
     if seconds is None:
         seconds = max(1.0, STEPS_A_TURN * max(usual[side.name] for side in sides))
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number, side in turns(sides, rounds):
+        tell(f"round {number} of {rounds}: {side.name}")
+        rates[side.name].append(_turn(side, min(seconds, side.most_seconds)))
+    return seconds, {side.name: Timed(Spread(tuple(rates[side.name])), first[side.name]) for side in sides}
+
+
+def turns(sides: Sequence[Turner], rounds: int) -> Iterator[tuple[int, Turner]]:
+    """Whose turn it is, and in which round, from 1: in the opposite order every other round."""
     for number in range(rounds):
         for side in sides if number % 2 == 0 else reversed(sides):
-            tell(f"round {number + 1} of {rounds}: {side.name}")
-            rates[side.name].append(_turn(side, min(seconds, side.most_seconds)))
-    return seconds, {side.name: Timed(Spread(tuple(rates[side.name])), first[side.name]) for side in sides}
+            yield number + 1, side
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """The garbage collector runs before what is measured, not in it."""
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _warm_up(side: Side) -> tuple[float, float]:
@@ -131,16 +154,10 @@ def _warm_up(side: Side) -> tuple[float, float]:
 
 def _turn(side: Side, seconds: float) -> float:
     """Work a second, over at least so many seconds."""
-    collecting = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
+    with undisturbed():
         work = 0.0
         began = time.perf_counter()
         while not work or time.perf_counter() - began < seconds:
             work += side.step()
         side.finish()
         return work / (time.perf_counter() - began)
-    finally:
-        if collecting:
-            gc.enable()

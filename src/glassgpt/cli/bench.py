@@ -1,12 +1,14 @@
-"""glassgpt bench, glassgpt bench train"""
+"""glassgpt bench, glassgpt bench train; its third command stands in `bench_generate.py`"""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from glassgpt.cli.bench_generate import generate
 from glassgpt.cli.options import Repeated, Switch, WholeNumber
 from glassgpt.errors import UserError
 
@@ -19,6 +21,7 @@ bench = App(
     help="Measure what this machine can do at best, in a few seconds; with a command, how fast models are on it.",
     help_flags=["--help", "-h"],
 )
+bench.command(generate)
 SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW", "transformers, plain": "  plain"}
 
 
@@ -43,8 +46,8 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     from glassgpt.device import choose_device
 
     chosen = choose_device(device)
-    _set_threads(threads)
-    with _telling("measuring the machine's limits"):
+    set_threads(threads)
+    with telling("measuring the machine's limits"):
         machine, found = this_machine(chosen), measure_limits(chosen)
     if json_:
         print(json.dumps({"machine": machine.to_dict(), **found.to_dict()}))
@@ -128,10 +131,10 @@ def train(
             raise UserError(f"--against {against}: has no counterpart of the recipe {work.name}: take a shape")
     if against:
         import_transformers()
-    _set_threads(threads)
+    set_threads(threads)
     comparisons = []
     for work in works:
-        with _telling(work.name) as tell:
+        with telling(work.name) as tell:
             peaks = {}
             for name in side_names(work, against_transformers=against is not None):
                 tell(f"memory of {name}")
@@ -152,18 +155,22 @@ def train(
         print(json.dumps({"training": [comparison.to_dict() for comparison in comparisons]}))
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Let torch work with so many on the CPU; None: as it chooses."""
     import torch
 
     if threads is None:
         return
     if threads < 1:
         raise UserError(f"--threads {threads}: at least 1")
+    most = 4 * (os.cpu_count() or 1)  # more than help; with far more, the system gives out and the process crashes
+    if threads > most:
+        raise UserError(f"--threads {threads}: at most {most} on this machine (4 for each of its processors)")
     torch.set_num_threads(threads)
 
 
 @contextmanager
-def _telling(what: str) -> Iterator[Callable[[str], None]]:
+def telling(what: str) -> Iterator[Callable[[str], None]]:
     """A function that says what is under way, on a terminal's last line."""
     from rich.console import Console
 
@@ -194,7 +201,7 @@ def _print_comparison(comparison: "Comparison") -> None:
             *([f"{side.first_seconds:.1f} s"] if compiled else []),
         ]
         if several:
-            cells.append("" if side.ratio is None else _times(side.ratio))
+            cells.append("" if side.ratio is None else times(side.ratio))
         table.add_row(*cells, style="bold" if several and side.ratio is None else "")
     console.print(table)
     rounds = len(comparison.matmul.rounds)
@@ -209,7 +216,7 @@ def _print_comparison(comparison: "Comparison") -> None:
     )
 
 
-def _times(ratio: "Spread") -> str:
+def times(ratio: "Spread") -> str:
     """How many times as fast, over the rounds."""
     colour = "green" if ratio.median >= 1 else "red"
     return f"[{colour}]{ratio.median:.2f}x[/] ({ratio.lowest:.2f}-{ratio.highest:.2f})"
