@@ -13,11 +13,12 @@ from glassgpt.cli.playing.session import Session, Writing
 from glassgpt.cli.playing.texts import PlaySettings, Text, Typed, Written, setting_names
 from glassgpt.errors import UserError, suggest
 
-HOW_TO = f"""\
+HOW_TO = """\
 A line is the beginning of a new text; the model goes on from there. An empty line lets it go on further.
-Several lines: paste them, or put {BLOCK} in front of the first and behind the last (so can a text begin with /).
+Several lines, or a text that begins with a slash: {several}.
 Ctrl-C stops the text, not the program. Ctrl-D leaves.
 """
+QUOTED = f"put {BLOCK} in front of the first line and behind the last"
 LEAVE = "Ctrl-D or /quit leaves"
 
 
@@ -206,7 +207,8 @@ class Player:
 
     def help(self, _rest: str) -> None:
         """Say what can be typed."""
-        self._screen.paragraph(HOW_TO)
+        several = f"paste them, or {QUOTED}" if self._lines.keeps_pasted_lines else QUOTED
+        self._screen.paragraph(HOW_TO.format(several=several))
         self._screen.table([(f"/{command.name} {command.words}", command.help) for command in COMMANDS])
 
     def quit(self, _rest: str) -> None:

@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,7 +28,13 @@ class Entry(NamedTuple):
 
 
 class Lines(Protocol):
-    """What a session reads from."""
+    """What a session reads from.
+
+    Attributes:
+        keeps_pasted_lines: whether several lines that are pasted stay one entry.
+    """
+
+    keeps_pasted_lines: bool
 
     def read(self) -> Entry:
         """The next entry: a line, or a block of lines between two triple quotes. EOFError: there is none."""
@@ -40,6 +45,8 @@ class Lines(Protocol):
 
 class Pipe:
     """Lines from a file or another program."""
+
+    keeps_pasted_lines = False
 
     def __init__(self, lines: Iterable[bytes]):
         self._lines = iter(lines)
@@ -72,11 +79,11 @@ class Keyboard:
             import readline
         except ImportError:  # Windows; Python built without it
             self._readline = None
-            self._keeps_pasted_lines = False
+            self.keeps_pasted_lines = False
             return
         self._readline = readline
         is_gnu = "libedit" not in (readline.__doc__ or "")
-        self._keeps_pasted_lines = is_gnu  # together, until Enter
+        self.keeps_pasted_lines = is_gnu  # together, until Enter
         if is_gnu:
             readline.parse_and_bind("set enable-bracketed-paste on")
         readline.parse_and_bind("tab: complete" if is_gnu else "bind ^I rl_complete")
@@ -89,13 +96,10 @@ class Keyboard:
 
     def _line(self, prompt: str) -> str:
         try:
-            line = input(prompt)
+            return input(prompt)
         except EOFError:
             print()  # what comes next begins a line of its own
             raise
-        while not self._keeps_pasted_lines and _is_more_waiting():
-            line += "\n" + input()
-        return line
 
     def edit(self, text: str) -> str:
         """Change a text in the editor that VISUAL or EDITOR names, else in the line.
@@ -158,14 +162,3 @@ def edit_with(editor: str, text: str) -> str:
     if changed.endswith("\n") and not text.endswith("\n"):
         changed = changed.removesuffix("\n")  # editors end the last line by themselves
     return changed
-
-
-def _is_more_waiting() -> bool:
-    """Whether another line is there already, as when several are pasted."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        return msvcrt.kbhit()
-    import select
-
-    return bool(select.select([sys.stdin], [], [], 0.02)[0])
