@@ -103,7 +103,7 @@ class Player:
         seconds = time.perf_counter() - began
         last = self._session.parts[-1] if self._session.texts else None
         if isinstance(last, Written):
-            self._tell_of(last, steps - 1, seconds)
+            self._tell_of(last, steps - 1, seconds)  # (the first one's time is the prompt's)
 
     def _show_before(self, before: Text) -> None:
         if self._screen.is_terminal:
@@ -183,7 +183,7 @@ class Player:
         if word not in ("on", "off"):
             raise UserError(f"/colour {word}: on or off")
         if word == "on" and not self._screen.can_colour():
-            raise UserError("/colour: there are no colours here: no terminal, NO_COLOR is set, or TERM is dumb")
+            raise UserError("/colour: no colours here (no terminal, NO_COLOR is set, or TERM is dumb)")
         self._screen.coloured = word == "on"
         if self._screen.coloured:
             self._screen.legend()

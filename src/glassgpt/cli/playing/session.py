@@ -26,7 +26,8 @@ from glassgpt.files import read_json, write_text
 from glassgpt.generation.config import SamplingConfig
 
 if TYPE_CHECKING:
-    from glassgpt.generation.text import FinishReason, Generation, Piece
+    from glassgpt.generation.engine import FinishReason
+    from glassgpt.generation.text import Generation, Piece
     from glassgpt.tokenizers import Tokenizer
 
 
