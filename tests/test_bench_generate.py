@@ -15,7 +15,7 @@ from glassgpt.bench.llama_cpp import LlamaCpp, gguf_name, write_gguf
 from glassgpt.bench.training import THEIRS, gpt2_config
 from glassgpt.bench.work import SHAPES, find_work
 from glassgpt.bench.writers import Glassgpt, Transformers, Writer, Written, gpt2_weights
-from glassgpt.bench.writing import OTHERS, Writing, find_writing
+from glassgpt.bench.writing import OTHERS, find_writing
 from glassgpt.generation.engine import Engine, Produced
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
@@ -170,7 +170,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], list
     log: list = []
     made = []
 
-    def make(name: str, _model: GPT, _writing: Writing) -> Scripted:
+    def make(name: str, *_more: object) -> Scripted:
         made.append(Scripted(name, log, {"glassgpt": 0.125, THEIRS: 0.25}[name]))
         return made[-1]
 
@@ -251,6 +251,7 @@ def test_bench_generate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
             assert ratios == [a / b for a, b in zip(ours["tokens_per_second"]["rounds"], speeds, strict=True)]
     assert ours["glassgpt_times_as_fast"] is None
     assert (found["batch"], found["new_tokens"], found["model"]["n_embd"]) == (2, 5, 32)
+    assert [side["how"] for side in found["sides"]] == ["float32 eager", "float32", "float32"]
     assert {"glassgpt", "torch", "transformers", "xllamacpp"} == set(found["versions"])
 
 

@@ -136,7 +136,7 @@ def compare_generation(
         for name in (Glassgpt.name, *against):
             tell(f"warming up: {name}")
             began = time.perf_counter()
-            writers.append(_make_writer(name, model, writing))
+            writers.append(_make_writer(name, model, writing, tell))
             making = time.perf_counter() - began
             first_seconds[name] = making + _warm_up(writers[-1], writing)
         found = {writer.name: Turns() for writer in writers}
@@ -149,16 +149,16 @@ def compare_generation(
             time.sleep(SETTLE_SECONDS)
             with undisturbed():
                 _turn(writer, writing, prompts[writer.name], found[writer.name])
+        memory_read = Spread(tuple(read))
+        sides = [_measured(writer, writing, found, memory_read, first_seconds[writer.name]) for writer in writers]
     finally:
         for writer in writers:
             writer.close()
-    memory_read = Spread(tuple(read))
     versions = {"glassgpt": glassgpt.__version__, "torch": str(torch.__version__)}
     if THEIRS in against:
         versions[THEIRS] = import_transformers().__version__
     if llama_cpp.NAME in against:
         versions["xllamacpp"] = llama_cpp.import_llama_cpp().__version__
-    sides = [_measured(writer, writing, found, memory_read, first_seconds[writer.name]) for writer in writers]
     return Comparison(writing, this_machine(device), sides, memory_read, versions)
 
 
@@ -177,9 +177,9 @@ class _Prompts:
         return ids
 
 
-def _make_writer(name: str, model: GPT, writing: Writing) -> Writer:
+def _make_writer(name: str, model: GPT, writing: Writing, tell: Callable[[str], None]) -> Writer:
     if name == Glassgpt.name:
-        return Glassgpt(model, mode=writing.mode, weights=writing.weights)
+        return Glassgpt(model, mode=writing.mode, weights=writing.weights, tell=tell)
     return Transformers(model) if name == THEIRS else llama_cpp.LlamaCpp(model, weights=writing.weights)
 
 

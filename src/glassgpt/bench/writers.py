@@ -1,7 +1,7 @@
 """Who writes text in a comparison: glassgpt and transformers, each behind the same one method."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,9 +83,16 @@ class Glassgpt:
     name = "glassgpt"
     cache_bytes = 4.0
 
-    def __init__(self, model: GPT, *, mode: Mode = "auto", weights: Weights = "float32"):
+    def __init__(
+        self,
+        model: GPT,
+        *,
+        mode: Mode = "auto",
+        weights: Weights = "float32",
+        tell: Callable[[str], None] = lambda _: None,
+    ):
         self.weight_bytes = {"float32": 4.0, "int8": 1.0}[weights]
-        self._model, self._mode, self._weights = model.eval(), mode, weights
+        self._model, self._mode, self._weights, self._tell = model.eval(), mode, weights, tell
         self._engines: dict[int, Engine] = {}
 
     def write(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Written:
@@ -115,7 +122,9 @@ class Glassgpt:
 
     def _engine(self, slots: int) -> Engine:
         if slots not in self._engines:
-            self._engines[slots] = Engine(self._model, slots=slots, mode=self._mode, weights=self._weights, tokens=MANY)
+            self._engines[slots] = Engine(
+                self._model, slots=slots, mode=self._mode, weights=self._weights, tokens=MANY, tell=self._tell
+            )
         return self._engines[slots]
 
 
