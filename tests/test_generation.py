@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 import glassgpt
 from glassgpt.errors import UserError
-from glassgpt.generation import sampling
 from glassgpt.generation.config import SamplingConfig
-from glassgpt.generation.engine import generate_ids
+from glassgpt.generation.engine import Engine, Request
 from glassgpt.generation.text import StopStrings, generate_text, stream_text
 from glassgpt.model import ModelConfig
 from glassgpt.model.gpt import GPT
@@ -28,12 +27,24 @@ def make_gpt(**changes) -> GPT:
     return GPT(CONFIG.replace(**changes)).eval()
 
 
-def ids_of(model: nn.Module, prompt: Tensor, config: SamplingConfig, seed: int = 0, **settings) -> Tensor:
-    sampler = sampling.make_sampler(config, seed, rows=len(prompt))
-    steps = generate_ids(
-        model, prompt, sampler, max_new_tokens=config.max_new_tokens, block_size=CONFIG.block_size, **settings
-    )
-    return torch.stack(list(steps), dim=1)
+class Uncached(nn.Module):
+    """A model that hides its cache: everything is read again for each token."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.model(ids)
+
+
+def ids_of(model: nn.Module, prompt: list[int], config: SamplingConfig, seed: int = 0) -> list[int]:
+    engine = Engine(model, block_size=CONFIG.block_size, mode="eager")
+    engine.add(Request(prompt, config, seed))
+    written = []
+    while not engine.is_idle:
+        written += [token.id for token in engine.step()]
+    return written
 
 
 # --- the token loop ----------------------------------------------------------------------------------------------
@@ -56,40 +67,25 @@ def greedy_by_hand(model: nn.Module, ids: list[int], steps: int) -> list[int]:
 @pytest.mark.parametrize("length", [1, 3, 8])
 def test_greedy_is_argmax_by_hand_past_the_block_too(position: str, length: int) -> None:
     model = make_gpt(position=position)
-    prompt = torch.randint(11, (1, length), generator=torch.Generator().manual_seed(length))
+    prompt = torch.randint(11, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     config = SamplingConfig(temperature=0, max_new_tokens=30)
-    expected = greedy_by_hand(model, prompt[0].tolist(), 30)
-    for use_cache in (True, False):
-        assert ids_of(model, prompt, config, use_cache=use_cache)[0].tolist() == expected
+    expected = greedy_by_hand(model, prompt, 30)
+    assert ids_of(model, prompt, config) == ids_of(Uncached(model), prompt, config) == expected
 
 
 def test_a_block_of_one_token() -> None:
     model = make_gpt(block_size=1)
-    steps = generate_ids(
-        model,
-        torch.tensor([[3]]),
-        sampling.make_sampler(SamplingConfig(temperature=0), 0),
-        max_new_tokens=5,
-        block_size=1,
-    )
-    written = [int(step) for step in steps]
+    engine = Engine(model, mode="eager")
+    engine.add(Request([3], SamplingConfig(temperature=0, max_new_tokens=5)))
+    written = [token.id for _ in range(5) for token in engine.step()]
     for before, after in zip([3, *written], written, strict=False):
         assert after == int(model(torch.tensor([[before]])).argmax())
 
 
 def test_sampled_text_is_the_same_with_and_without_a_cache() -> None:
-    model, prompt = make_gpt(), torch.tensor([[1, 2, 3]])
+    model = make_gpt()
     config = SamplingConfig(temperature=1.0, top_k=5, max_new_tokens=20)
-    assert torch.equal(ids_of(model, prompt, config, 7), ids_of(model, prompt, config, 7, use_cache=False))
-
-
-def test_rows_differ_from_the_first_token_and_each_is_the_same_alone() -> None:
-    model = make_gpt(init_std=0.02)  # nearly every token equally likely
-    config = SamplingConfig(temperature=1.0, max_new_tokens=12)
-    together = ids_of(model, torch.ones(20, 3, dtype=torch.int64), config, seed=4)
-    assert len(set(together[:, 0].tolist())) > 3
-    alone = ids_of(model, torch.ones(1, 3, dtype=torch.int64), config, seed=4)
-    assert torch.equal(together[:1], alone)
+    assert ids_of(model, [1, 2, 3], config, 7) == ids_of(Uncached(model), [1, 2, 3], config, 7)
 
 
 def test_any_module_that_maps_ids_to_logits_can_be_sampled() -> None:
@@ -97,8 +93,8 @@ def test_any_module_that_maps_ids_to_logits_can_be_sampled() -> None:
         def forward(self, ids: Tensor) -> Tensor:
             return nn.functional.one_hot((ids + 1) % 11, 11).float()
 
-    written = ids_of(CountsUp(), torch.tensor([[4]]), SamplingConfig(temperature=0, max_new_tokens=9))
-    assert written[0].tolist() == [5, 6, 7, 8, 9, 10, 0, 1, 2]
+    written = ids_of(CountsUp(), [4], SamplingConfig(temperature=0, max_new_tokens=9))
+    assert written == [5, 6, 7, 8, 9, 10, 0, 1, 2]
 
 
 def test_the_repetition_penalty_sees_the_prompt_and_what_was_written() -> None:
@@ -107,7 +103,7 @@ def test_the_repetition_penalty_sees_the_prompt_and_what_was_written() -> None:
             return torch.arange(1.0, 12.0).expand(*ids.shape, 11)
 
     config = SamplingConfig(temperature=0, repetition_penalty=1e9, max_new_tokens=5)
-    assert ids_of(AlwaysTheSame(), torch.tensor([[9, 7]]), config)[0].tolist() == [10, 8, 6, 5, 4]
+    assert ids_of(AlwaysTheSame(), [9, 7], config) == [10, 8, 6, 5, 4]
 
 
 # --- text --------------------------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def test_counted_parameters_are_the_real_ones(name: str) -> None:
     embeddings = [model.token_embedding] + ([model.position_embedding] if model.position_embedding else [])
     assert counted.parameters_without_embeddings == counted.parameters - sum(e.weight.numel() for e in embeddings)
     cache = model.make_cache(1)
-    assert counted.cache_bytes == 4 * (cache._keys.numel() + cache._values.numel())
+    assert counted.cache_bytes == 4 * sum(tensor.numel() for tensor in (*cache.keys, *cache.values))
 
 
 def test_gpt2_sizes() -> None:

@@ -22,7 +22,8 @@ from glassgpt.tokenizers import Tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from torch import nn
 
-    from glassgpt.generation.text import Generation
+    from glassgpt.generation.engine import Engine
+    from glassgpt.generation.text import Generation, Piece
 
 
 class RunFolder:
@@ -186,6 +187,7 @@ class Run:
         self.recipe = self.folder.read_recipe()
         self.tokenizer = self.folder.read_tokenizer(self.recipe)
         self._device = device
+        self._engines: dict[object, Engine] = {}
         vocab_size = self.recipe.model.vocab_size
         if vocab_size is None or vocab_size < self.tokenizer.vocab_size:
             raise UserError(
@@ -249,19 +251,38 @@ class Run:
     def stream(
         self, prompt: str | None = None, *, seed: int = 0, crop_prompt: bool = False, **sampling: Any
     ) -> "Generator[str, None, Generation]":
-        """The same as `generate`, in pieces as they come."""
-        from glassgpt.generation.text import stream_text
+        """The same as `generate`, as it comes."""
+        from glassgpt.generation.text import texts
+
+        return texts(self.pieces(prompt, seed=seed, crop_prompt=crop_prompt, **sampling))
+
+    def pieces(
+        self,
+        prompt: str | None = None,
+        *,
+        seed: int = 0,
+        crop_prompt: bool = False,
+        logprobs: int | None = None,
+        engine: "Engine | None" = None,
+        **sampling: Any,
+    ) -> "Generator[Piece, None, Generation]":
+        """The same, token by token, with log-probabilities if they are asked for (see `generation.engine.Request`)."""
+        from glassgpt.generation.text import stream_pieces
 
         config = self.sampling(**sampling)
-        return stream_text(
-            self.model,
-            self.tokenizer,
-            self.prompt(prompt),
-            config,
-            block_size=self.block_size,
-            seed=seed,
-            crop_prompt=crop_prompt,
-        )
+        engine = engine or self.engine(rotating=config.when_full == "rotate")
+        settings: dict[str, Any] = {"seed": seed, "crop_prompt": crop_prompt, "logprobs": logprobs}
+        return stream_pieces(engine, self.tokenizer, self.prompt(prompt), config, **settings)
+
+    def engine(self, **options: Any) -> "Engine":
+        """What continues prompts, made once for the same options: see `generation.engine.Engine`."""
+        from glassgpt.generation.engine import Engine
+
+        key = tuple(sorted((name, value) for name, value in options.items() if name != "tell"))
+        if key not in self._engines:
+            options = {"block_size": self.block_size, "vocab_size": self.tokenizer.vocab_size, **options}
+            self._engines[key] = Engine(self.model, **options)
+        return self._engines[key]
 
     def sampling(self, **changes: Any) -> SamplingConfig:
         """The recipe's sampling with some settings changed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glassgpt.errors import UserError
+from glassgpt.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,6 @@ def corpus_file(name: str) -> Path:
                 )
             return file
     return _fetch(name, corpus)
-
-
-def cache_folder() -> Path:
-    """Where corpora and prepared texts are kept: what `GLASSGPT_CACHE` says, or the usual place for such things."""
-    own_folder = os.environ.get("GLASSGPT_CACHE")
-    if own_folder:
-        return Path(own_folder)
-    import pooch
-
-    return Path(pooch.os_cache("glassgpt"))
 
 
 def _fetch(name: str, corpus: Corpus) -> Path:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from glassgpt.data.blocks import BLOCK, make_blocks
 from glassgpt.data.config import DataConfig
-from glassgpt.data.corpora import cache_folder
 from glassgpt.data.prepare import prepare
 from glassgpt.data.progress import progress_bar
 from glassgpt.data.sources import STDIN
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import VERSION, TokenFolder, is_token_folder
 from glassgpt.errors import UserError
+from glassgpt.files import cache_folder
 from glassgpt.parallel import usable_cores
 from glassgpt.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer
 from glassgpt.tokenizers.making import DEFAULT_BPE_SIZE, learns, make_tokenizer, safe_cut

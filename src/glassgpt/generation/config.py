@@ -1,5 +1,7 @@
 """How the next token is chosen, as typed data."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from glassgpt.config import Config
@@ -30,6 +32,11 @@ class SamplingConfig(Config):
     )
     repetition_penalty: float = Field(
         1.0, ge=0.001, description="above 1: tokens that are already there become less likely"
+    )
+    when_full: Literal["crop", "rotate", "stop"] = Field(
+        "crop",
+        description="a full context: crop: its last half is read again; rotate (rotary positions): the oldest token is "
+        "forgotten; stop: the text ends",
     )
     stop: list[str] = Field([], description="strings that end the text; they are not part of it")
 

@@ -1,48 +1,230 @@
-"""The token iterator: a prompt, then one new token at a time."""
+"""The engine: many requests at once, each with its own settings, beginning and ending between any two steps.
 
-from collections.abc import Iterator
+A request waits for a free row, its prompt is read, and from then on each step brings it one token; when it ends, its
+row goes to the next one (continuous batching; Orca, Yu et al., 2022).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from glassgpt.generation.sampling import Sampler
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.generation.decoder import Mode, Weights, make_decoder
+from glassgpt.generation.sampling import TokenLogprobs, TokenSampler, log_probabilities, not_a_number
+
+FinishReason = Literal["stop", "length"]
 
 
-def generate_ids(
-    model: nn.Module, prompt: Tensor, sample: Sampler, *, max_new_tokens: int, block_size: int, use_cache: bool = True
-) -> Iterator[Tensor]:
-    """Continue a prompt, one token a step, for every row at once.
+@dataclass(frozen=True)
+class Request:
+    """What is to be written.
 
-    The prompt is read in one go, then each new token alone, the rest being in the cache. When the context is full, it
-    is cropped to its last half (`block_size // 2` tokens), which is read again from position 0: one step in
-    `block_size / 2` costs a prefill, all others one token, and the model never sees less than half a block.
+    Attributes:
+        prompt: ids, at least one, at most a block.
+        sampling: how; its strings to stop at are the business of whoever makes text of the ids.
+        seed: the same seed gives the same ids, whatever else runs beside it.
+        end_ids: ids that end it; the one that did is produced, too.
+        logprobs: None for none, 0 for the chosen token's log-probability, n for those of the n likeliest, too; all from
+            the logits as the model gives them.
+    """
+
+    prompt: Sequence[int]
+    sampling: SamplingConfig
+    seed: int = 0
+    end_ids: frozenset[int] = frozenset()
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Produced:
+    """A new token of a request.
+
+    Attributes:
+        ticket: whose.
+        id: the token.
+        logprobs: if they were asked for.
+        finish_reason: with the last one: "stop" for an id that ends it, "length" for the most tokens it may have,
+            or for a full context where `when_full` is "stop".
+    """
+
+    ticket: int
+    id: int
+    logprobs: TokenLogprobs | None
+    finish_reason: FinishReason | None
+
+
+@dataclass
+class _Running:
+    """A request that has a row."""
+
+    ticket: int
+    request: Request
+    row: int
+    sampler: TokenSampler
+    produced: list[int] = field(default_factory=list)
+
+    @property
+    def text(self) -> list[int]:
+        return [*self.request.prompt, *self.produced]
+
+
+class Engine:
+    """Continues prompts with a model, some at a time.
+
+    Add requests whenever you like, call `step` until `is_idle`. A prompt that begins as one that a row still holds is
+    read from there on only, so several samples of one prompt share its reading.
+
+    When a row's context is full, `SamplingConfig.when_full` says what happens. To `rotate` takes an engine made for it.
 
     Args:
-        model: any module that maps ids (B, T) to logits (B, T, V). One that has `make_cache` is asked for a cache.
-        prompt: (B, T) int64, 1 <= T <= block_size.
-        sample: chooses the next ids.
-        max_new_tokens: how many steps.
-        block_size: the most tokens that the model can look at.
-        use_cache: False reads the whole context at every step: slower, the same logits.
+        model: maps ids (B, T) to logits (B, T, V); a `GPT` decodes with a cache. It is put into evaluation mode.
+        slots: how many requests run at a time.
+        block_size: the most tokens that the model can look at; a `GPT` knows.
+        vocab_size: how many of the logits count; left out: all. A model may have room for more, to round them up.
+        mode, weights, rotating, tokens, tell: see `decoder.Decoder`.
 
-    Yields:
-        The new ids, (B,).
+    Raises:
+        UserError: the mode is not possible here, or the model cannot rotate.
     """
-    assert 1 <= prompt.shape[1] <= block_size, "the caller crops the prompt"
-    rows, length = prompt.shape
-    make_cache = getattr(model, "make_cache", None)
-    cache = make_cache(rows) if use_cache and make_cache is not None else None
-    ids = torch.empty(rows, length + max_new_tokens, dtype=torch.int64, device=prompt.device)
-    ids[:, :length] = prompt
-    start = 0  # the context is ids[:, start:length]
-    for _ in range(max_new_tokens):
-        if length - start > block_size:
-            start = length - max(1, block_size // 2)
-            if cache is not None:
-                cache.clear()
-        with torch.inference_mode():
-            new = ids[:, start + (0 if cache is None else cache.length) : length]
-            logits = model(new) if cache is None else model(new, cache)
-            ids[:, length] = sample(logits[:, -1].float(), ids[:, :length])
-        length += 1
-        yield ids[:, length - 1].clone()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        slots: int = 1,
+        block_size: int | None = None,
+        vocab_size: int | None = None,
+        mode: Mode = "auto",
+        weights: Weights = "float32",
+        rotating: bool = False,
+        tokens: int = 0,
+        tell: Callable[[str], None] = lambda _: None,
+    ):
+        self.slots = slots
+        self.vocab_size = vocab_size
+        options: dict[str, Any] = {
+            "mode": mode,
+            "weights": weights,
+            "rotating": rotating,
+            "tokens": tokens,
+            "tell": tell,
+        }
+        self._decoder = make_decoder(model, slots, block_size, **options)
+        self.block_size = self._decoder.block_size
+        self.rotating = rotating
+        self._waiting: deque[tuple[int, Request]] = deque()
+        self._running: dict[int, _Running] = {}  # by row
+        self._next_ticket = 0
+
+    @property
+    def mode(self) -> Mode:
+        """How steps are taken: eager, compiled or graphs."""
+        return self._decoder.mode
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._running and not self._waiting
+
+    def add(self, request: Request) -> int:
+        """Take a request; it begins with one of the next steps.
+
+        Returns:
+            Its ticket.
+        """
+        assert 1 <= len(request.prompt) <= self.block_size, "the caller crops the prompt"
+        assert self.rotating or request.sampling.when_full != "rotate", "the engine was not made for that"
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._waiting.append((ticket, request))
+        return ticket
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request, whether it waits, runs, or has ended."""
+        self._waiting = deque(entry for entry in self._waiting if entry[0] != ticket)
+        self._running = {row: running for row, running in self._running.items() if running.ticket != ticket}
+
+    def step(self) -> list[Produced]:
+        """One token for each request that has a row, those that now get one included."""
+        going_on = list(self._running.values())
+        produced = [self._choose(running, self._read(running)) for running in self._admit()]
+        full = [running for running in going_on if self._is_full(running)]
+        for running in full:  # its last half is read again, from position 0
+            half = running.text[-max(1, self.block_size // 2) :]
+            produced.append(self._choose(running, self._decoder.read(running.row, half)))
+        ready = [running for running in going_on if running not in full]
+        if ready:
+            logits = self._decoder.step({running.row: running.produced[-1] for running in ready})
+            if all(running.sampler.is_greedy and running.request.logprobs is None for running in ready):
+                produced += self._choose_likeliest(ready, logits)
+            else:
+                logits = logits.cpu()
+                produced += [self._choose(running, logits[running.row]) for running in ready]
+        return produced
+
+    def _admit(self) -> list[_Running]:
+        """Give free rows to those who wait, the lowest first: as many rows are computed as the highest one in use."""
+        admitted = []
+        free = [row for row in range(self.slots) if row not in self._running]
+        for row in free[: len(self._waiting)]:
+            ticket, request = self._waiting.popleft()
+            running = _Running(ticket, request, row, TokenSampler(request.sampling, request.seed))
+            self._running[row] = running
+            admitted.append(running)
+        return admitted
+
+    def _read(self, running: _Running) -> Tensor:
+        """Read the prompt, from where it differs from all that the rows hold. Returns what comes next, (V,)."""
+        decoder, prompt, row = self._decoder, running.request.prompt, running.row
+        shared = {other: self._shared(prompt, other) for other in range(self.slots)}
+        best = max(shared, key=lambda other: (shared[other], other == row))
+        if best != row and shared[best]:
+            decoder.copy(best, row, shared[best])
+        return decoder.read(row, prompt, keep=shared[best])
+
+    def _shared(self, prompt: Sequence[int], row: int) -> int:
+        """How many tokens of a prompt a row holds, less than all of them: the last has to be read."""
+        held = self._decoder.tokens[row]
+        if self._decoder.positions[row] != len(held) or not self._decoder.can_share:
+            return 0  # it has gone on past its block, and its first tokens are not there any more
+        pairs = zip(held, prompt[:-1], strict=False)
+        return next((n for n, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(held), len(prompt) - 1))
+
+    def _is_full(self, running: _Running) -> bool:
+        """Whether a row has no room for one more token."""
+        rotates = self.rotating and running.request.sampling.when_full == "rotate"
+        return self._decoder.positions[running.row] >= self.block_size and not rotates
+
+    def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> list[Produced]:
+        """The likeliest token of each row, all rows at once."""
+        logits = logits[:, : self.vocab_size]
+        best, ids = logits.max(dim=-1)
+        if not best.isfinite()[[running.row for running in ready]].all():
+            raise not_a_number()
+        chosen = ids.tolist()
+        return [self._note(running, chosen[running.row], None) for running in ready]
+
+    def _choose(self, running: _Running, logits: Tensor) -> Produced:
+        """The next token of one request, by its own sampler. Logits: (V,)."""
+        logits, sampler, wanted = logits[: self.vocab_size].cpu(), running.sampler, running.request.logprobs
+        ids = torch.tensor(running.text) if sampler.needs_ids else None
+        chosen = sampler.choose(logits, ids)
+        return self._note(running, chosen, None if wanted is None else log_probabilities(logits, chosen, wanted))
+
+    def _note(self, running: _Running, chosen: int, logprobs: TokenLogprobs | None) -> Produced:
+        """Count a token, and see whether it is the last."""
+        request = running.request
+        running.produced.append(chosen)
+        reason: FinishReason | None = None
+        ends_when_full = request.sampling.when_full == "stop"
+        if chosen in request.end_ids:
+            reason = "stop"
+        elif len(running.produced) >= request.sampling.max_new_tokens or (ends_when_full and self._is_full(running)):
+            reason = "length"
+        if reason is not None:
+            del self._running[running.row]
+        return Produced(running.ticket, chosen, logprobs, reason)

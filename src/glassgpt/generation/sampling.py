@@ -133,7 +133,12 @@ class _Candidates(NamedTuple):
 def _check(highest: float) -> None:
     """Whether logits are numbers can be seen from the highest of them: NaN counts as such."""
     if not math.isfinite(highest):
-        raise UserError("the model's output is not a number: its weights are damaged, or its training diverged")
+        raise not_a_number()
+
+
+def not_a_number() -> UserError:
+    """What to say of logits that are none."""
+    return UserError("the model's output is not a number: its weights are damaged, or its training diverged")
 
 
 def _weights(offsets: Floats) -> Floats:

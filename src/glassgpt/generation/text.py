@@ -2,18 +2,14 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glassgpt.errors import UserError
 from glassgpt.generation.config import SamplingConfig
-from glassgpt.generation.engine import generate_ids
-from glassgpt.generation.sampling import make_sampler
+from glassgpt.generation.engine import Engine, FinishReason, Produced, Request
+from glassgpt.generation.sampling import TokenLogprobs
 from glassgpt.tokenizers import Tokenizer
-
-FinishReason = Literal["stop", "length"]
 
 
 class StopStrings:
@@ -64,6 +60,91 @@ class Generation:
     finish_reason: FinishReason
 
 
+class TextStream:
+    """From a request's tokens to its text: whole characters only, and what may begin a stop string is held back.
+
+    Attributes:
+        tokens: how many were pushed.
+        finish_reason: why the text ended; None until it has.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]):
+        self._decoder, self._stops = tokenizer.stream(), StopStrings(stops)
+        self._end = end_of_text(tokenizer)
+        self.tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+    def push(self, token: Produced) -> str:
+        """Take a token; return the text that may be shown. After a stop string, `finish_reason` is set."""
+        self.tokens += 1
+        text = "" if token.id in self._end else self._stops.push(self._decoder.push(token.id))
+        if not self._stops.stopped and token.finish_reason is not None:
+            text += self._stops.push(self._decoder.finish())
+            text += "" if self._stops.stopped else self._stops.finish()
+        self.finish_reason = "stop" if self._stops.stopped else token.finish_reason
+        return text
+
+
+def end_of_text(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids that end a text."""
+    end = tokenizer.special_tokens.get("<|endoftext|>")
+    return frozenset() if end is None else frozenset({end})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token added to a text.
+
+    Attributes:
+        text: "" while a character is not whole, or a stop string may have begun.
+        id: the token.
+        logprobs: its log-probability and those of others, if they were asked for.
+    """
+
+    text: str
+    id: int
+    logprobs: TokenLogprobs | None
+
+
+def stream_pieces(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: str,
+    config: SamplingConfig,
+    *,
+    seed: int = 0,
+    crop_prompt: bool = False,
+    logprobs: int | None = None,
+) -> Generator[Piece, None, Generation]:
+    """Write text after a prompt, token by token; the pieces' texts joined are the `text` it returns.
+
+    Args:
+        engine: may be at work for others, too; what it produces for them meanwhile is lost.
+        prompt: at least one token.
+        seed: the same seed gives the same text.
+        crop_prompt: look only at the last block_size tokens of a longer prompt, instead of refusing it.
+        logprobs: as in `Request`.
+
+    Raises:
+        UserError: the prompt is empty, longer than the block, or has characters that the tokenizer does not know; the
+            context is to rotate, and the engine cannot.
+    """
+    ids = prompt_ids(tokenizer, prompt, engine.block_size, crop=crop_prompt)
+    if config.when_full == "rotate" and not engine.rotating:
+        raise UserError("when_full rotate: this engine was made without it: make it with rotating=True")
+    ticket = engine.add(Request(ids, config, seed, end_of_text(tokenizer), logprobs))
+    stream, written = TextStream(tokenizer, config.stop), []
+    try:
+        while stream.finish_reason is None:
+            for token in engine.step():
+                if token.ticket == ticket:
+                    written.append(stream.push(token))
+                    yield Piece(written[-1], token.id, token.logprobs)
+    finally:
+        engine.cancel(ticket)
+    return Generation("".join(written), stream.tokens, stream.finish_reason)
+
+
 def stream_text(
     model: nn.Module,
     tokenizer: Tokenizer,
@@ -74,52 +155,29 @@ def stream_text(
     seed: int = 0,
     crop_prompt: bool = False,
 ) -> Generator[str, None, Generation]:
-    """Write text after a prompt, yielding pieces as they come; the pieces joined are the `text` it returns.
-
-    Args:
-        model: ids to logits; put into evaluation mode while it writes.
-        prompt: at least one token.
-        seed: the same seed gives the same text.
-        crop_prompt: look only at the last block_size tokens of a longer prompt, instead of refusing it.
-
-    Raises:
-        UserError: the prompt is empty, longer than the block, or has characters that the tokenizer does not know.
-    """
-    context = prompt_ids(tokenizer, prompt, block_size, crop=crop_prompt)
-    device = next(model.parameters()).device
-    ids = torch.tensor([context], dtype=torch.int64, device=device)
-    end_of_text = tokenizer.special_tokens.get("<|endoftext|>")
-    decoder, stops = tokenizer.stream(), StopStrings(config.stop)
-    pieces: list[str] = []
-    count = 0
+    """The same with a model as it stands, in training perhaps; the text alone."""
     was_training = model.training
     model.eval()
     try:
-        sampler = make_sampler(config, seed)
-
-        def sample(logits: Tensor, ids: Tensor) -> Tensor:
-            if logits.isnan().any():
-                raise UserError("the model's output is not a number: its weights are damaged, or its training diverged")
-            return sampler(logits[:, : tokenizer.vocab_size], ids)  # a model may have room for more, to round V up
-
-        steps = generate_ids(model, ids, sample, max_new_tokens=config.max_new_tokens, block_size=block_size)
-        for step in steps:
-            count += 1
-            token = int(step)
-            if token == end_of_text:
-                break
-            pieces.append(stops.push(decoder.push(token)))
-            if pieces[-1]:
-                yield pieces[-1]
-            if stops.stopped:
-                return Generation("".join(pieces), count, "stop")
+        rotates = config.when_full == "rotate"
+        size = tokenizer.vocab_size
+        engine = Engine(model, block_size=block_size, vocab_size=size, mode="eager", rotating=rotates)
+        pieces = stream_pieces(engine, tokenizer, prompt, config, seed=seed, crop_prompt=crop_prompt)
+        return (yield from texts(pieces))
     finally:
         model.train(was_training)
-    reason: FinishReason = "length" if count and token != end_of_text else "stop"
-    pieces.append(stops.push(decoder.finish()))
-    pieces.append("" if stops.stopped else stops.finish())
-    yield from (piece for piece in pieces[-2:] if piece)
-    return Generation("".join(pieces), count, "stop" if stops.stopped else reason)
+
+
+def texts(pieces: Generator[Piece, None, Generation]) -> Generator[str, None, Generation]:
+    """Of pieces, the text alone."""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            generation: Generation = end.value
+            return generation
+        if piece.text:
+            yield piece.text
 
 
 def generate_text(
@@ -132,7 +190,7 @@ def generate_text(
     seed: int = 0,
     crop_prompt: bool = False,
 ) -> Generation:
-    """The same as `stream_text`, whole."""
+    """The same, whole."""
     pieces = stream_text(model, tokenizer, prompt, config, block_size=block_size, seed=seed, crop_prompt=crop_prompt)
     while True:
         try:

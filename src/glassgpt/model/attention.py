@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassgpt.model.cache import KVCache
+from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.norms import make_head_norm
 from glassgpt.model.positions import Rotation
@@ -107,13 +107,18 @@ class CausalSelfAttention(nn.Module):
         self.attend = fused_attention if config.attention == "fused" else manual_attention
         self.dropout = config.dropout_for("attn")
 
-    def forward(self, x: Tensor, layer: int, rotation: Rotation | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, layer: int, rotation: Rotation | None = None, cache: KVCache | RowsCache | None = None
+    ) -> Tensor:
         """(B, T, C) to (B, T, C). With a cache, keys and values are kept in it as layer `layer`'s."""
         B, T, C = x.shape
         q, k, v = self.heads(x, rotation)
+        mask = None
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # (B, G, S, D)
-        y = self.attend(q, k, v, dropout=self.dropout if self.training else 0.0)  # (B, H, T, D)
+            mask = cache.mask
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(q, k, v, mask=mask, causal=mask is None, dropout=dropout)  # (B, H, T, D)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(B, T, C))
         return out
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassgpt.model.cache import KVCache
+from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.embeddings import NgramEmbedding
 from glassgpt.model.init import initialise
@@ -46,39 +46,41 @@ class GPT(nn.Module):
             self.register_buffer("rotations", table, persistent=False)
         initialise(self, config)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | RowsCache | None = None, *, only_last: bool = False) -> Tensor:
         """The scores of every next token.
 
         Args:
             ids: (B, T) int64. With a cache, the T tokens that follow those it holds.
             cache: filled and advanced by T, if given.
+            only_last: score only what follows the last position, which with a large vocabulary saves a third of the
+                work of reading a prompt.
 
         Returns:
-            Logits (B, T, V): row t scores the token after position t.
+            Logits (B, T, V): row t scores the token after position t. With `only_last`, (B, 1, V).
 
         Raises:
             ValueError: the sequence, with what the cache holds, is longer than the block size.
         """
         T = ids.shape[1]
-        start = 0 if cache is None else cache.length
-        if start + T > self.config.block_size:
-            raise ValueError(f"{start + T} tokens do not fit the block size {self.config.block_size}: crop them first")
+        at = slice(T) if cache is None else cache.positions(T)
+        if isinstance(at, slice) and at.stop > self.config.block_size:
+            raise ValueError(f"{at.stop} tokens do not fit the block size {self.config.block_size}: crop them first")
         x = self.token_embedding(ids)  # (B, T, C)
         if self.ngram_embedding is not None:
             before = self.ngram_embedding.nothing(len(ids), ids.device) if cache is None else cache.last_ids
             x = x + self.ngram_embedding(ids, before)
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[start : start + T]
+            x = x + self.position_embedding.weight[at]
         elif self.config.position == "sinusoidal":
             # The waves have size 1; √C brings the embeddings nearer to it, as in the paper they come from.
-            x = x * math.sqrt(self.config.n_embd) + self.waves[start : start + T]
+            x = x * math.sqrt(self.config.n_embd) + self.waves[at]
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
-        rotation = self._rotation(start, T)
+        rotation = self._rotation(at)
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, rotation, cache)
         if cache is not None:
             cache.advance(ids)
-        x = self.final_norm(x)
+        x = self.final_norm(x[:, -1:] if only_last else x)
         logits = F.linear(x, self.token_embedding.weight) if self.lm_head is None else self.lm_head(x)  # (B, T, V)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -88,8 +90,10 @@ class GPT(nn.Module):
         weight = self.token_embedding.weight
         return KVCache(self.config, batch_size, device=weight.device, dtype=weight.dtype)
 
-    def _rotation(self, start: int, tokens: int) -> Rotation | None:
+    def _rotation(self, at: slice | Tensor) -> Rotation | None:
         if self.config.position != "rotary":
             return None
-        cos, sin = self.rotations[:, start : start + tokens]  # (T, D) each
+        cos, sin = self.rotations[:, at]  # (T, D) each, or (B, T, D) where rows stand at different positions
+        if cos.dim() == 3:
+            cos, sin = cos[:, None], sin[:, None]  # the same for all heads
         return Rotation(cos, sin, self.config.rope_pairing)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glassgpt.model.attention import CausalSelfAttention
-from glassgpt.model.cache import KVCache
+from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.norms import make_norm
 from glassgpt.model.positions import Rotation
@@ -80,7 +80,9 @@ class Block(nn.Module):
         self.dropout = config.dropout_for("resid")
         self.pre_norm = config.norm_position == "pre"
 
-    def forward(self, x: Tensor, layer: int, rotation: Rotation | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, layer: int, rotation: Rotation | None = None, cache: KVCache | RowsCache | None = None
+    ) -> Tensor:
         """(B, T, C) to (B, T, C)."""
         if self.pre_norm:
             x = x + self._drop(self.scale_1(self.attn(self.norm_1(x), layer, rotation, cache)))

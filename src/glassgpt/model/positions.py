@@ -32,7 +32,7 @@ class Rotation:
     The product of a rotated query and a rotated key then depends on how far they stand apart, not on where.
 
     Args:
-        cos, sin: (T, D), rows of `rotary_table` for the positions at hand.
+        cos, sin: (T, D), rows of `rotary_table` for the positions at hand, or (B, 1, T, D).
         pairing: component i goes with i + D/2 ("half"), or 2i with 2i + 1 ("interleaved").
     """
 

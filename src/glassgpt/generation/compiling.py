@@ -1,0 +1,130 @@
+"""The decode step for one sequence, compiled once for this machine and kept on disk: no compiler runs the next time.
+
+torch exports the model's own forward pass, and its compiler writes C++ from it (AOTInductor). The weights are not in
+what is kept: it serves every model of the same shape, and loads in some milliseconds.
+"""
+
+import hashlib
+import inspect
+import json
+import platform
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glassgpt.errors import UserError
+from glassgpt.files import cache_folder, replacing
+from glassgpt.generation import linear
+from glassgpt.generation.linear import OneRow, one_query_attention, with_linears
+from glassgpt.model import attention, config, embeddings, gpt, layers, norms, positions
+from glassgpt.model import cache as model_cache
+from glassgpt.model.cache import KVCache, RowsCache
+from glassgpt.model.gpt import GPT
+
+SOURCES = (attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
+Step = Callable[..., tuple[Tensor, Tensor]]
+
+
+class DecodeStep(nn.Module):
+    """One token for each row, with all that changes from step to step as tensors."""
+
+    def __init__(self, model: GPT):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        slots: Tensor,
+        seen: Tensor,
+        last_ids: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Ids (B, 1), and what `RowsCache` takes, to logits (B, V) and the last ids (B, ngrams - 1)."""
+        rows = RowsCache(keys, values, lengths, slots, seen, last_ids)
+        return self.model(ids, rows)[:, -1], rows.last_ids
+
+
+def compiled_step(model: GPT, store: KVCache, tell: Callable[[str], None]) -> Step:
+    """`DecodeStep` for one row, from the cache on disk, or compiled now.
+
+    Args:
+        model: whose linear layers are plain or `Int8`.
+        store: with one slot more than the block, since the compiler takes it that fewer than all are looked at.
+        tell: is told that there is something to wait for.
+
+    Raises:
+        UserError: it could not be compiled, most likely since there is no C++ compiler.
+    """
+    step = DecodeStep(with_linears(model, OneRow, one_query_attention))
+    path = package_path(model)
+    if not path.exists():
+        tell("compiling the model for this machine, once: about half a minute")
+        try:
+            _compile(step, store, path)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"the model could not be compiled ({reason}): take the eager mode") from None
+    package = torch._inductor.aoti_load_package(str(path))
+    tensors = {
+        **dict(step.named_parameters(remove_duplicate=False)),
+        **dict(step.named_buffers(remove_duplicate=False)),
+    }
+    named = {name: tensors[name].detach() for name in package.get_constant_fqns()}
+    package.load_constants(named, check_full_update=True, user_managed=True)  # no second copy of the weights
+    loaded: Step = package
+    return loaded
+
+
+def can_compile(model: GPT) -> bool:
+    """Whether a step can be compiled here: on a CPU, in float32, with a C++ compiler."""
+    weight = model.token_embedding.weight
+    return weight.device.type == "cpu" and weight.dtype is torch.float32 and _compiler() is not None
+
+
+@cache
+def _compiler() -> str | None:
+    return next((found for name in ("g++", "clang++", "c++", "cl") if (found := shutil.which(name))), None)
+
+
+def package_path(model: GPT) -> Path:
+    """Where the compiled step of such a model is kept: its name says all that it depends on."""
+    kinds = sorted({type(module).__name__ for module in model.modules()})
+    machine = (platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    shape = model.config.model_dump(mode="json")
+    rotations = len(model.rotations[0]) if hasattr(model, "rotations") else 0
+    key = json.dumps([shape, kinds, rotations, torch.__version__, machine, _source_hash()], sort_keys=True, default=str)
+    return cache_folder() / "compiled" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pt2"
+
+
+@cache
+def _source_hash() -> str:
+    text = "".join(inspect.getsource(module) for module in SOURCES)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compile(step: DecodeStep, store: KVCache, path: Path) -> None:
+    one = store.row(0)
+    device = one.last_ids.device
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    block = step.model.config.block_size
+    inputs = (zero[:, None], zero, zero, torch.arange(max(1, block - 1), device=device), one.last_ids, one.keys, one.values)
+    layers = len(one.keys)
+    seen = {0: torch.export.Dim("n", min=1, max=block)} if block > 1 else None
+    changing = (None, None, None, seen, None, [None] * layers, [None] * layers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad(), replacing(path) as temporary:
+        warnings.simplefilter("ignore")  # torch's own, about its own
+        exported = torch.export.export(step, inputs, dynamic_shapes=changing)
+        settings = {"aot_inductor.package_constants_in_so": False}
+        made = torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(temporary.with_suffix(".pt2")), inductor_configs=settings
+        )
+        Path(made).replace(temporary)
