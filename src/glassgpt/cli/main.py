@@ -47,6 +47,7 @@ def make_app() -> App:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 something the user can mend, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # text of any script must not end a run on a narrow console
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -71,6 +72,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
 
 
+def _open_closed_streams() -> None:
+    """Let a standard stream that is closed (as by `>&-`) be an empty one: to Python it is None.
+
+    Each takes the lowest number that is free, which is its own: the next file would else have it, and get whatever a
+    library writes to standard output or standard error.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
 def run(words: list[str]) -> int:
     """Parse the words and call the command; return its exit code."""
     rest, overrides = take_overrides(words)
@@ -80,7 +92,7 @@ def run(words: list[str]) -> int:
         bound.arguments["overrides"] = overrides
     elif overrides and command != app.help_print:
         section, fields = next(iter(overrides.items()))
-        raise UserError(f"--{section}.{next(iter(fields))}: only train and info (and bench train) take recipe fields")
+        raise UserError(f"--{section}.{next(iter(fields))}: only train and info (and bench) take recipe fields")
     code = command(*bound.args, **bound.kwargs)
     if command == app.help_print and rest[:1] == ["train"]:
         print_fields()
