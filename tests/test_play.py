@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -414,6 +414,7 @@ def test_lines_and_blocks() -> None:
 
 
 @given(st.text().filter(lambda text: '"""' not in text and not text.endswith('"') and "\r" not in text))
+@example("\n\n a")
 def test_any_text_can_be_given_as_a_block(text: str) -> None:
     text = text.rstrip()  # (white space before the closing quotes is kept, too; rstrip is for lines of other kinds)
     assert next(entries(f'"""\n{text}"""')).text == text
@@ -508,8 +509,9 @@ def test_a_pasted_list_of_commands_is_done_line_by_line() -> None:
     made, out, notes = player("")
     made.take(Entry("/set seed 4\n/set temperature 1\n"))
     made.take(Entry("several\nlines"))
+    made.take(Entry("/quit", is_block=True))  # a text
     assert notes.getvalue() == "seed 4\ntemperature 1.0\n"
-    assert out.getvalue() == "several\nliness4 t1.0.\n"
+    assert out.getvalue() == "several\nliness4 t1.0.\n/quits4 t1.0.\n"
 
 
 # --- the screen --------------------------------------------------------------------------------------------------
