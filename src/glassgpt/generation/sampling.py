@@ -5,7 +5,6 @@ top-p looks at the likeliest alone, and all that follows works on what is left.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,28 +15,13 @@ from torch import Tensor
 
 from glassgpt.errors import UserError
 from glassgpt.generation.config import SamplingConfig
-from glassgpt.generation.filters import NEVER, NO_WEIGHT, SCALE, draw, filter_logits, penalise_repetition
-
-Sampler = Callable[[Tensor, Tensor], Tensor]
-"""Takes logits (B, V) and the ids so far (B, S); returns the next ids (B,)."""
+from glassgpt.generation.filters import NEVER, NO_WEIGHT, SCALE
 
 Floats = NDArray[np.floating]
 Places = NDArray[np.intp]
 
 GREEDY_BELOW = 1e-6  # dividing by a temperature as low as this overflows; the likeliest token has all the probability
 BLOCK = 1024  # a large vocabulary is looked at in blocks of so many
-
-
-def make_sampler(config: SamplingConfig, seed: int, rows: int = 1) -> Sampler:
-    """The sampler that a configuration asks for. Each row draws from a stream of its own, set by (seed, row)."""
-    generators = [torch.Generator().manual_seed(row_seed(seed, row)) for row in range(rows)]
-
-    def sample(logits: Tensor, ids: Tensor) -> Tensor:
-        if config.temperature < GREEDY_BELOW:
-            return penalise_repetition(logits, ids, config.repetition_penalty).argmax(dim=-1)
-        return draw(filter_logits(logits, ids, config), generators)
-
-    return sample
 
 
 def row_seed(seed: int, row: int) -> int:
