@@ -29,6 +29,7 @@ WITHOUT: dict[str, dict[str, dict[str, object]]] = {
     "no zero-init": {"model": {"zero_init": False}},
     "tied output layer": {"model": {"tie_weights": True}},
     "cosine for stay-then-fall": {"training": {"schedule": "cosine"}},
+    "windows drawn at random": {"data": {"order": "windows"}},
     "no warm-up": {"training": {"warmup_steps": 0}},
     "half the batch, twice the steps": {},
     "twice the batch, half the steps": {},

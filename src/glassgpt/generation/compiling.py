@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,22 +66,42 @@ def compiled_step(model: GPT, store: KVCache, tell: Callable[[str], None]) -> St
     """
     step = DecodeStep(with_linears(model, OneRow, one_query_attention))
     path = package_path(model)
-    if not path.exists():
+    try:
+        package = _load(path)
+    except RuntimeError:  # not there, or damaged
         tell("compiling the model for this machine, once: about half a minute")
         try:
             _compile(step, store, path)
+            package = _load(path)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"the model could not be compiled ({reason}): take the eager mode") from None
-    package = torch._inductor.aoti_load_package(str(path))
-    tensors = {
+    named = {
         **dict(step.named_parameters(remove_duplicate=False)),
         **dict(step.named_buffers(remove_duplicate=False)),
     }
-    named = {name: tensors[name].detach() for name in package.get_constant_fqns()}
-    package.load_constants(named, check_full_update=True, user_managed=True)  # no second copy of the weights
-    loaded: Step = package
-    return loaded
+    weights = {name: named[name].detach() for name in package.get_constant_fqns()}
+    package.load_constants(weights, False, True, True)  # into use, all of them, and no second copy of the weights
+
+    def run(
+        ids: Tensor,
+        lengths: Tensor,
+        slots: Tensor,
+        seen: Tensor,
+        last_ids: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        # As a flat list: to take the lists apart each time would take as long as a small model's step.
+        logits, newest = package.boxed_run([ids, lengths, slots, seen, last_ids, *keys, *values])
+        return logits, newest
+
+    return run
+
+
+def _load(path: Path) -> Any:
+    """What torch._inductor.aoti_load_package does, without loading the compiler for it, which takes a second or two."""
+    return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
 
 
 def can_compile(model: GPT) -> bool:
@@ -115,7 +136,15 @@ def _compile(step: DecodeStep, store: KVCache, path: Path) -> None:
     device = one.last_ids.device
     zero = torch.zeros(1, dtype=torch.int64, device=device)
     block = step.model.config.block_size
-    inputs = (zero[:, None], zero, zero, torch.arange(max(1, block - 1), device=device), one.last_ids, one.keys, one.values)
+    inputs = (
+        zero[:, None],
+        zero,
+        zero,
+        torch.arange(max(1, block - 1), device=device),
+        one.last_ids,
+        one.keys,
+        one.values,
+    )
     layers = len(one.keys)
     seen = {0: torch.export.Dim("n", min=1, max=block)} if block > 1 else None
     changing = (None, None, None, seen, None, [None] * layers, [None] * layers)

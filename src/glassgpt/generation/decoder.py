@@ -158,7 +158,9 @@ class Decoder:
         seen = self._seen[: min(-(-longest // WINDOW) * WINDOW, self.block_size)]
         numbers = torch.tensor([ids, positions, slots], device=self._device)
         store, last_ids = self._store, self._last_ids[:B]
-        keys, values = [k[:B] for k in store.keys], [v[:B] for v in store.values]
+        keys, values = store.keys, store.values
+        if self.rows > B:
+            keys, values = [k[:B] for k in keys], [v[:B] for v in values]
         if B == 1 and self._one_row is not None:
             logits, newest = self._one_row(numbers[0, :, None], numbers[1], numbers[2], seen, last_ids, keys, values)
         elif self._graphs is not None:
@@ -166,8 +168,9 @@ class Decoder:
         else:
             cache = RowsCache(keys, values, numbers[1], numbers[2], seen, last_ids)
             logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
-        for row in tokens:
-            self._last_ids[row] = newest[row]
+        if newest.shape[1]:
+            for row in tokens:
+                self._last_ids[row] = newest[row]
         return logits.float()
 
     def copy(self, source: int, row: int, length: int) -> None:

@@ -4,6 +4,7 @@ A request waits for a free row, its prompt is read, and from then on each step b
 row goes to the next one (continuous batching; Orca, Yu et al., 2022).
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -202,10 +203,9 @@ class Engine:
     def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> list[Produced]:
         """The likeliest token of each row, all rows at once."""
         logits = logits[:, : self.vocab_size]
-        best, ids = logits.max(dim=-1)
-        if not best.isfinite()[[running.row for running in ready]].all():
+        highest, chosen = (found.tolist() for found in logits.max(dim=-1))
+        if not all(math.isfinite(highest[running.row]) for running in ready):
             raise not_a_number()
-        chosen = ids.tolist()
         return [self._note(running, chosen[running.row], None) for running in ready]
 
     def _choose(self, running: _Running, logits: Tensor) -> Produced:

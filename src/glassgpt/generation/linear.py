@@ -75,10 +75,13 @@ class OneRow(nn.Module):
     Only to be compiled: run as it stands, it would make a matrix of products first.
     """
 
+    weight: Tensor
+    scale: Tensor | None
+
     def __init__(self, linear: "nn.Linear | Int8"):
         super().__init__()
-        self.weight = linear.weight
-        self.scale = linear.scale if isinstance(linear, Int8) else None
+        self.register_buffer("weight", linear.weight.detach())
+        self.register_buffer("scale", linear.scale if isinstance(linear, Int8) else None)
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
