@@ -32,8 +32,9 @@ def generate(
 
     All sides have the same random weights and continue the same prompts with the likeliest tokens, in turn and in the
     opposite order every other round: ratios hold where the machine's speed drifts. To write one token of one text, all
-    weights are read from memory, and the keys and values so far: "of memory" is the share of the bandwidth, measured in
-    the same rounds, that this comes to. (A model that fits the processor's cache can pass 100 %.)
+    weights are read from memory, and the keys and values so far: the share of memory's bandwidth, as torch reads it in
+    the same rounds, is what that comes to. A model that stays in the processor's cache can pass 100 %, and on one
+    thread, which alone does not reach the limit, any can.
 
     Fields of the model can be changed by their dotted names, such as --model.block-size 512; without --against, to
     another architecture, too.
@@ -54,7 +55,7 @@ def generate(
     new_tokens
         To write after a prompt of 16 tokens; what does not fit the context is left out.
     mode
-        How glassgpt decodes: eager, compiled, graphs (CUDA's), or auto, which chooses.
+        How glassgpt decodes: eager, compiled, graphs (CUDA's), or auto, which chooses as for a long text.
     device
         auto, cpu, cuda, cuda:N or mps. llama.cpp only with cpu.
     threads
