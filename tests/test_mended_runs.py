@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from glassgpt import files
 from glassgpt.errors import UserError
 from glassgpt.runs import load, read_metrics
 from glassgpt.training import session
@@ -386,8 +385,7 @@ def test_a_run_on_a_read_only_disk_can_be_copied(stopped: Path, monkeypatch: pyt
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "holding", fail)
-        patch.setattr("glassgpt.runs.holding", fail)
+        patch.setattr("filelock.FileLock.acquire", fail)
         with pytest.raises(UserError, match=r"run: cannot be written: .*: make it writable, or copy it$"):
             session.resume(stopped, {}, QUIET)
     assert session.resume(stopped, {}, QUIET)
