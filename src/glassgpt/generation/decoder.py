@@ -120,6 +120,7 @@ class Decoder:
             The logits of what comes next, (V,).
         """
         assert 0 <= keep < len(tokens) <= self.block_size and list(tokens[:keep]) == self.tokens[row][:keep]
+        self.tokens[row], self.positions[row] = self.tokens[row][:keep], keep  # should this be interrupted
         cache = self._store.row(row)
         cache.length, cache.last_ids = keep, self._last_of(tokens[:keep])
         ids = torch.tensor([tokens[keep:]], device=self._device)
@@ -152,8 +153,6 @@ class Decoder:
                 self._turn_back(row)
             ids[row], positions[row] = token, self.positions[row]
             slots[row] = positions[row] % self.block_size
-            self.tokens[row].append(token)
-            self.positions[row] += 1
         longest = min(max(positions) + 1, self.block_size)
         seen = self._seen[: min(-(-longest // WINDOW) * WINDOW, self.block_size)]
         numbers = torch.tensor([ids, positions, slots], device=self._device)
@@ -168,8 +167,10 @@ class Decoder:
         else:
             cache = RowsCache(keys, values, numbers[1], numbers[2], seen, last_ids)
             logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
-        if newest.shape[1]:
-            for row in tokens:
+        for row, token in tokens.items():
+            self.tokens[row].append(token)
+            self.positions[row] += 1
+            if newest.shape[1]:
                 self._last_ids[row] = newest[row]
         return logits.float()
 

@@ -4,7 +4,6 @@ A request waits for a free row, its prompt is read, and from then on each step b
 row goes to the next one (continuous batching; Orca, Yu et al., 2022).
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -203,8 +202,11 @@ class Engine:
     def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> list[Produced]:
         """The likeliest token of each row, all rows at once."""
         logits = logits[:, : self.vocab_size]
-        highest, chosen = (found.tolist() for found in logits.max(dim=-1))
-        if not all(math.isfinite(highest[running.row]) for running in ready):
+        if logits.device.type == "cpu":  # numpy finds it ten times as fast, NaN included
+            chosen = logits.numpy().argmax(axis=-1).tolist()
+        else:
+            chosen = logits.argmax(dim=-1).tolist()
+        if not logits[range(len(chosen)), chosen][[running.row for running in ready]].isfinite().all():
             raise not_a_number()
         return [self._note(running, chosen[running.row], None) for running in ready]
 
