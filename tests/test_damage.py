@@ -54,7 +54,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glassgpt.runs.save_recipe", fail)
+    monkeypatch.setattr("glassgpt.runs.folder.save_recipe", fail)
     with pytest.raises(UserError, match=r"run: cannot be written: No space left on device: choose another with --out"):
         session.train(recipe_for(text_file), run, QUIET)
     assert run.exists() == there
@@ -71,7 +71,7 @@ def test_a_run_that_cannot_be_made_takes_nothing_along(
         (run / "thesis.txt").write_text("mine", encoding="utf-8")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glassgpt.runs.save_recipe", fail)
+    monkeypatch.setattr("glassgpt.runs.folder.save_recipe", fail)
     with pytest.raises(UserError, match=r"cannot be written"):
         session.train(recipe_for(text_file), run, QUIET)
     assert [path.name for path in run.iterdir()] == ["thesis.txt"]

@@ -1,0 +1,349 @@
+"""The engine: every way of decoding gives what the plain model gives, whatever runs beside it."""
+
+import itertools
+import random
+import shutil
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glassgpt.errors import UserError
+from glassgpt.generation.compiling import package_path
+from glassgpt.generation.config import SamplingConfig
+from glassgpt.generation.decoder import Decoder
+from glassgpt.generation.engine import Engine, Produced, Request
+from glassgpt.generation.linear import Int8, OneRow, Packed, one_query_attention, with_linears
+from glassgpt.model import ModelConfig, make_model
+from glassgpt.model.attention import causal_mask, manual_attention
+from glassgpt.model.gpt import GPT
+
+TINY = ModelConfig(vocab_size=37, block_size=24, n_layer=2, n_head=4, n_embd=32)
+RICH = {"ngrams": 3, "qk_norm": True, "n_kv_head": 2, "activation": "gelu_tanh", "tie_weights": False}
+GREEDY = SamplingConfig(temperature=0, max_new_tokens=60)
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler (g++ on the PATH)")
+
+
+def make_gpt(seed: int = 0, **changes) -> GPT:
+    torch.manual_seed(seed)
+    model = make_model(TINY.replace(**changes)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def by_hand(model: GPT, prompt: list[int], steps: int) -> list[int]:
+    """The definition: the likeliest after the whole context, cropped to its last half when it is full."""
+    context, written = list(prompt), []
+    for _ in range(steps):
+        if len(context) > model.config.block_size:
+            context = context[-max(1, model.config.block_size // 2) :]
+        with torch.no_grad():
+            token = int(model(torch.tensor([context]))[0, -1].argmax())
+        context.append(token)
+        written.append(token)
+    return written
+
+
+def run(engine: Engine, *requests: Request) -> list[list[int]]:
+    tickets = [engine.add(request) for request in requests]
+    written: dict[int, list[Produced]] = {ticket: [] for ticket in tickets}
+    while not engine.is_idle:
+        for token in engine.step():
+            written[token.ticket].append(token)
+    assert all(tokens[-1].finish_reason for tokens in written.values())
+    assert not any(token.finish_reason for tokens in written.values() for token in tokens[:-1])
+    return [[token.id for token in written[ticket]] for ticket in tickets]
+
+
+def prompts_of(lengths: tuple[int, ...]) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(37, (length,), generator=generator).tolist() for length in lengths]
+
+
+PROMPTS = prompts_of((3, 24, 1, 10, 7))
+
+
+@pytest.mark.parametrize("changes", [{}, RICH], ids=["plain", "rich"])
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("position", ["learned", "rotary", "sinusoidal", "none"])
+def test_rows_of_any_length_write_what_the_plain_model_writes(position: str, norm: str, changes: dict) -> None:
+    model = make_gpt(position=position, norm=norm, **changes)
+    expected = [by_hand(model, prompt, 60) for prompt in PROMPTS]
+    for slots in (1, 3):
+        engine = Engine(model, slots=slots, mode="eager")
+        assert run(engine, *(Request(prompt, GREEDY) for prompt in PROMPTS)) == expected
+
+
+@needs_compiler
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_compiled_it_writes_the_same(weights: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time from the disk, without a compiler, for other weights of the same shape."""
+    monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path))
+    said: list[str] = []
+    shape = {"position": "rotary", "norm": "rmsnorm", "n_layer": 1, **RICH}
+    for seed in (0, 1):
+        model = make_gpt(seed, **shape)
+        plain = with_linears(model, Int8) if weights == "int8" else model
+        if weights == "int8":  # exactly: the eager path rounds activations, too
+            for module in plain.modules():
+                if isinstance(module, Int8):
+                    module.forward = lambda x, m=module: _exact(m, x)
+        engine = Engine(model, slots=2, mode="compiled", weights=weights, tell=said.append)
+        assert engine.mode == "compiled"
+        prompt = PROMPTS[1]
+        assert run(engine, Request(prompt, GREEDY)) == [by_hand(plain, prompt, 60)]
+        if seed == 0:
+            monkeypatch.setattr("torch._inductor.aoti_compile_and_package", pytest.fail)
+    assert sum("compiling" in line for line in said) == 1
+
+
+def _exact(module: Int8, x: Tensor) -> Tensor:
+    return nn.functional.linear(x, module.weight * module.scale[:, None], module.bias)
+
+
+def test_one_row_written_out_as_sums_is_the_same_product_and_attention() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(24, 40), torch.randn(1, 1, 24)
+    torch.testing.assert_close(OneRow(linear)(x), linear(x))
+    q, k, v = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
+    mask = (torch.arange(9) <= 5)[None, None, None]
+    expected = manual_attention(q, k, v, mask=mask, causal=False)
+    torch.testing.assert_close(one_query_attention(q, k, v, mask=mask), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_8_bit_weights_are_within_half_a_step_and_packed_ones_the_same(rows: int) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(48, 32)
+    eight = Int8(linear)
+    back = eight.weight * eight.scale[:, None]
+    assert (back - linear.weight).abs().max() <= eight.scale.max() / 2 + 1e-7
+    x = torch.randn(rows, 1, 48)
+    expected = nn.functional.linear(x, back, linear.bias)
+    tolerance = 0.05 if rows <= 32 else 1e-5  # few rows are multiplied in bfloat16
+    torch.testing.assert_close(eight(x), expected, atol=tolerance, rtol=tolerance)
+    if torch.backends.mkldnn.is_available():
+        torch.testing.assert_close(Packed(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
+
+
+def test_large_models_are_packed_and_write_the_same() -> None:
+    model = make_gpt(n_embd=256, n_layer=1)
+    engine = Engine(model, slots=2, mode="eager")
+    assert any(isinstance(module, Packed) for module in engine._decoder._model.modules())
+    assert run(engine, *(Request(prompt, GREEDY) for prompt in PROMPTS)) == [by_hand(model, p, 60) for p in PROMPTS]
+
+
+# --- in company --------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_gives_the_same_text_whatever_runs_beside_it() -> None:
+    model = make_gpt()
+    settings = [
+        SamplingConfig(temperature=1.0, max_new_tokens=30),
+        SamplingConfig(temperature=0.7, top_k=5, max_new_tokens=12),
+        SamplingConfig(temperature=1.3, top_p=0.8, repetition_penalty=1.2, max_new_tokens=40),
+        SamplingConfig(temperature=0, max_new_tokens=20),
+    ]
+    requests = [Request(PROMPTS[i], config, seed=i) for i, config in enumerate(settings)]
+    alone = [run(Engine(model, mode="eager"), request)[0] for request in requests]
+    for order in itertools.permutations(range(4)):
+        together = run(Engine(model, slots=3, mode="eager"), *(requests[i] for i in order))
+        assert together == [alone[i] for i in order]
+
+
+def test_requests_come_and_go_between_steps() -> None:
+    model = make_gpt()
+    engine = Engine(model, slots=2, mode="eager")
+    first, second, third = (engine.add(Request(prompt, GREEDY)) for prompt in PROMPTS[:3])
+    for _ in range(5):
+        engine.step()
+    engine.cancel(first)
+    engine.cancel(99)  # never heard of
+    written: list[int] = []
+    while not engine.is_idle:
+        produced = engine.step()
+        assert first not in [token.ticket for token in produced]
+        written += [token.id for token in produced if token.ticket == third]
+    assert written == by_hand(model, PROMPTS[2], 60)
+    waiting = engine.add(Request([1], GREEDY))
+    engine.cancel(waiting)
+    assert engine.is_idle
+    assert second not in engine._running
+
+
+def test_many_requests_and_cancellations_lose_and_mix_nothing() -> None:
+    """The short form of benchmarks/soak_engine.py."""
+    rng, model = random.Random(0), make_gpt(block_size=12)
+    expected: dict[tuple[int, ...], list[int]] = {}
+    engine, open_, done = Engine(model, slots=4, mode="eager"), {}, 0
+    for _ in range(200):
+        prompt = [rng.randrange(3) for _ in range(rng.randint(1, 5))]  # often beginning alike
+        length = rng.randint(1, 25)
+        open_[engine.add(Request(prompt, GREEDY.replace(max_new_tokens=length)))] = (prompt, length, [])
+        if rng.random() < 0.2:
+            ticket = rng.choice(list(open_))
+            engine.cancel(ticket)
+            del open_[ticket]
+        for _ in range(rng.randint(0, 8)):
+            done += _take(engine, open_, expected, model)
+    while not engine.is_idle:
+        done += _take(engine, open_, expected, model)
+    assert not open_
+    assert done > 100
+
+
+def _take(engine: Engine, open_: dict, expected: dict, model: GPT) -> int:
+    done = 0
+    for token in engine.step():
+        prompt, length, written = open_[token.ticket]
+        written.append(token.id)
+        if token.finish_reason:
+            key = tuple(prompt)
+            if len(expected.get(key, [])) < length:
+                expected[key] = by_hand(model, prompt, 25)
+            assert written == expected[key][:length]
+            del open_[token.ticket]
+            done += 1
+    return done
+
+
+def test_prompts_that_begin_alike_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_gpt(**RICH)
+    engine = Engine(model, slots=3, mode="eager")
+    read: list[int] = []
+    old = Decoder.read
+    monkeypatch.setattr(
+        Decoder, "read", lambda self, row, ids, keep=0: read.append(len(ids) - keep) or old(self, row, ids, keep=keep)
+    )
+    prompt = PROMPTS[3]
+    sampled = SamplingConfig(temperature=1.0, max_new_tokens=5)
+    samples = [Request(prompt, sampled, seed=seed) for seed in range(4)]
+    shared = run(engine, *samples, Request([*prompt[:6], 1, 2], GREEDY.replace(max_new_tokens=5)))
+    assert read == [10, 1, 1, 1, 2]
+    alone = [run(Engine(model, mode="eager"), request)[0] for request in samples]
+    assert shared[:4] == alone
+    assert shared[4] == by_hand(model, [*prompt[:6], 1, 2], 5)
+
+
+def test_a_row_that_was_cropped_is_not_shared() -> None:
+    model = make_gpt()
+    engine = Engine(model, mode="eager")
+    run(engine, Request(PROMPTS[1], GREEDY))
+    assert run(engine, Request(PROMPTS[1], GREEDY)) == [by_hand(model, PROMPTS[1], 60)]
+
+
+# --- the end of a text, and of the block -------------------------------------------------------------------------
+
+
+def finish(engine: Engine, request: Request) -> tuple[int, str | None]:
+    engine.add(request)
+    tokens = []
+    while not engine.is_idle:
+        tokens += engine.step()
+    return len(tokens), tokens[-1].finish_reason
+
+
+def test_why_a_text_ends() -> None:
+    model = make_gpt()
+    written = by_hand(model, PROMPTS[0], 60)
+    engine = Engine(model, mode="eager")
+    assert finish(engine, Request(PROMPTS[0], GREEDY)) == (60, "length")
+    end = written[9]
+    assert finish(engine, Request(PROMPTS[0], GREEDY, end_ids=frozenset({end}))) == (written.index(end) + 1, "stop")
+    stop = GREEDY.replace(when_full="stop")
+    assert finish(engine, Request(PROMPTS[0], stop)) == (24 - 3 + 1, "length")  # 24 were read, and one more is known
+    assert finish(engine, Request(PROMPTS[1], stop)) == (1, "length")
+
+
+@pytest.mark.parametrize("pairing", ["half", "interleaved"])
+def test_a_rotating_context_is_a_window_over_the_whole_text(pairing: str) -> None:
+    """The oracle: a model with a block as long as the text, whose queries see the last 24 keys only."""
+    model = make_gpt(position="rotary", rope_pairing=pairing, qk_norm=True)
+    long = make_model(model.config.replace(block_size=200)).eval()
+    long.load_state_dict(model.state_dict())
+
+    def banded(q: Tensor, k: Tensor, v: Tensor, **_: object) -> Tensor:
+        n = q.shape[2]
+        mask = causal_mask(n, n) & ~causal_mask(n, n).tril(-24)
+        return manual_attention(q, k, v, mask=mask)
+
+    for block in long.blocks:
+        block.attn.attend = banded
+    expected = list(PROMPTS[3])
+    for _ in range(120):  # through the block five times: past where rows are turned back
+        with torch.no_grad():
+            expected.append(int(long(torch.tensor([expected]))[0, -1].argmax()))
+    rotates = GREEDY.replace(when_full="rotate", max_new_tokens=120)
+    engine = Engine(model, slots=2, mode="eager", rotating=True)
+    cropped = Request(PROMPTS[0], GREEDY)  # beside it, one that does not rotate
+    assert run(engine, Request(PROMPTS[3], rotates), cropped) == [expected[10:], by_hand(model, PROMPTS[0], 60)]
+    with pytest.raises(UserError, match="needs rotary positions, and this model's are learned"):
+        Engine(make_gpt(), rotating=True)
+
+
+# --- choosing a way ----------------------------------------------------------------------------------------------
+
+
+def test_modes_that_are_not_possible_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="mode graphs: only on a CUDA device"):
+        Engine(make_gpt(), mode="graphs")
+    monkeypatch.setattr("glassgpt.generation.decoder.can_compile", lambda _: False)
+    with pytest.raises(UserError, match="mode compiled: takes a CPU"):
+        Engine(make_gpt(), mode="compiled")
+
+
+def test_auto_compiles_what_pays_and_goes_on_where_that_fails(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path))
+    monkeypatch.setattr("glassgpt.generation.decoder.can_compile", lambda _: True)
+    monkeypatch.setattr("glassgpt.generation.compiling._compile", _no_compiler)
+    model, said = make_gpt(), []
+    assert Engine(model, tell=said.append).mode == "eager"
+    assert said == ["decoding as it is (compiled, it would be faster: --mode compiled)"]
+    engine = Engine(model, tokens=1_000_000, tell=said.append)
+    assert engine.mode == "eager"
+    assert "could not be compiled (no compiler)" in said[2]
+    assert not package_path(model).exists()
+    with pytest.raises(UserError, match="could not be compiled"):
+        Engine(model, mode="compiled")
+
+
+def _no_compiler(*_: object) -> None:
+    raise RuntimeError("no compiler\nand much more")
+
+
+def test_logprobs_are_those_of_the_raw_logits() -> None:
+    model = make_gpt()
+    engine = Engine(model, mode="eager", vocab_size=30)
+    engine.add(Request(PROMPTS[0], GREEDY.replace(temperature=0.5, top_k=3, max_new_tokens=4), logprobs=2))
+    context = list(PROMPTS[0])
+    while not engine.is_idle:
+        (token,) = engine.step()
+        with torch.no_grad():
+            expected = model(torch.tensor([context]))[0, -1, :30].log_softmax(-1)
+        assert token.logprobs is not None
+        assert token.logprobs.chosen == pytest.approx(expected[token.id].item(), abs=1e-4)
+        values, ids = expected.topk(2)
+        assert [entry[0] for entry in token.logprobs.top] == ids.tolist()
+        assert [entry[1] for entry in token.logprobs.top] == pytest.approx(values.tolist(), abs=1e-4)
+        context.append(token.id)
+
+
+def test_damaged_weights_are_said_to_be_so() -> None:
+    model = make_gpt()
+    model.final_norm.weight.data.fill_(float("nan"))
+    for config in (GREEDY, SamplingConfig(temperature=1.0)):
+        engine = Engine(model, mode="eager")
+        engine.add(Request([1, 2], config))
+        with pytest.raises(UserError, match="not a number"):
+            for _ in range(3):
+                engine.step()
+
+
+def test_training_goes_on_undisturbed_beside_an_engine() -> None:
+    model = make_gpt().train()
+    engine = Engine(model, mode="eager")
+    run(engine, Request([1], GREEDY))
+    assert model.training
+    model(torch.tensor([[1, 2]])).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
