@@ -211,11 +211,9 @@ def test_sides_take_turns_and_each_gets_the_same_prompts_and_none_twice(scripted
     seen = {name: [tuple(map(tuple, prompts)) for side, prompts in scripted if side == name] for name in set(names)}
     rows = [row for prompts in seen["glassgpt"] for row in prompts]
     assert {len(row) for row in rows} == {16, 50}
+    assert len(set(rows)) == len(rows)
     warming_up = 1 + 2 * 3
-    assert len(set(seen["glassgpt"][warming_up:])) == len(seen["glassgpt"][warming_up:])
-    shared = min(map(len, seen.values()))  # the slower side has fewer calls in a turn
-    assert seen["glassgpt"][: warming_up + 1] == seen[THEIRS][: warming_up + 1]
-    assert shared > warming_up
+    assert seen["glassgpt"][: warming_up + 1] == seen[THEIRS][: warming_up + 1]  # later, the faster side has more calls
 
 
 # --- the command -------------------------------------------------------------------------------------------------

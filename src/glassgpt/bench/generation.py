@@ -51,7 +51,7 @@ class Measured:
         bandwidth_share: of the memory's bandwidth, as read in the same rounds, that `decode` comes to.
         batch_gain: how many times as many tokens a second several texts at once get as one alone.
         ratios: how many times as fast glassgpt is, by figure; empty for glassgpt.
-        first_seconds: until the first text was there, with all that is loaded or compiled before.
+        first_seconds: of the first call, in which an engine is made or compiled, or a file loaded.
         bytes_per_token: that are read from memory, at least, for one token of one text.
     """
 
@@ -131,17 +131,16 @@ def compare_generation(
     set_seed(0, device)
     model = GPT(writing.model).to(device).eval()
     writers: list[Writer] = []
+    prompts: dict[str, _Prompts] = {}
     first_seconds: dict[str, float] = {}
     try:
         for name in (Glassgpt.name, *against):
             tell(f"warming up: {name}")
-            began = time.perf_counter()
             writers.append(_make_writer(name, model, writing, tell))
-            making = time.perf_counter() - began
-            first_seconds[name] = making + _warm_up(writers[-1], writing)
+            prompts[name] = _Prompts(writing)
+            first_seconds[name] = _warm_up(writers[-1], writing, prompts[name])
         found = {writer.name: Turns() for writer in writers}
         read: list[float] = []
-        prompts = {writer.name: _Prompts(writing) for writer in writers}
         for number, writer in turns(writers, rounds):
             tell(f"round {number} of {rounds}: {writer.name}")
             if len(read) < number:
@@ -183,9 +182,8 @@ def _make_writer(name: str, model: GPT, writing: Writing, tell: Callable[[str], 
     return Transformers(model) if name == THEIRS else llama_cpp.LlamaCpp(model, weights=writing.weights)
 
 
-def _warm_up(writer: Writer, writing: Writing) -> float:
+def _warm_up(writer: Writer, writing: Writing, prompts: _Prompts) -> float:
     """Write some texts of each kind; seconds until the first one was there."""
-    prompts = _Prompts(writing)
     began = time.perf_counter()
     writer.write(prompts.draw(1, writing.short_prompt), writing.new_tokens)
     first_seconds = time.perf_counter() - began

@@ -159,7 +159,7 @@ def _rows(comparison: "Comparison") -> Iterator[tuple[str, str, list[str]]]:
     yield from leads("prefill")
     yield "first token", "bold", [f"{1000 * side.first_token.median:.1f} ms" for side in sides]
     yield from leads("first_token")
-    yield "starts in", "bold", [f"{side.first_seconds:.1f} s" for side in sides]
+    yield "first call", "bold", [f"{side.first_seconds:.1f} s" for side in sides]
 
 
 def _number(value: float) -> str:
