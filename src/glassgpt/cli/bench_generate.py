@@ -33,8 +33,7 @@ def generate(
     All sides have the same random weights and continue the same prompts with the likeliest tokens, in turn and in the
     opposite order every other round: ratios hold where the machine's speed drifts. To write one token of one text, all
     weights are read from memory, and the keys and values so far: the share of memory's bandwidth, as torch reads it in
-    the same rounds, is what that comes to. A model that stays in the processor's cache can pass 100 %, and on one
-    thread, which alone does not reach the limit, any can.
+    the same rounds, is what that comes to. It can pass 100 %, above all for a model that fits the processor's cache.
 
     Fields of the model can be changed by their dotted names, such as --model.block-size 512; without --against, to
     another architecture, too.
