@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from glassgpt.cli.options import Repeated, Switch
 
@@ -12,6 +12,7 @@ def evaluate(
     /,
     *,
     data: Annotated[list[str] | None, Repeated] = None,
+    weights: Literal["float32", "int8"] = "float32",
     device: str = "auto",
     json_: Annotated[bool, Switch] = False,
 ) -> None:
@@ -27,6 +28,8 @@ def evaluate(
     data
         Another text, whole: a corpus by name, files, a folder, -, or a prepared folder (of which the validation split).
         Left out: the run's own validation split.
+    weights
+        int8: with the matrices in 8 bits, as `generate --weights int8` has them.
     device
         auto, cpu, cuda, cuda:N or mps.
     json_
@@ -35,6 +38,8 @@ def evaluate(
     from glassgpt.runs import load
 
     loaded = load(run, device)
+    if weights == "int8":
+        loaded.use_int8()
     from glassgpt.data.opening import standard_input
     from glassgpt.training.evaluation import evaluate_run
 

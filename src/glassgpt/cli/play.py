@@ -2,9 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 
-def play(run: Path, /, *, device: str = "auto") -> None:
+def play(
+    run: Path,
+    /,
+    *,
+    mode: Literal["auto", "eager", "compiled", "graphs"] = "auto",
+    weights: Literal["float32", "int8"] = "float32",
+    device: str = "auto",
+) -> None:
     """Play with a trained model: type a beginning, watch it go on, change settings, try again.
 
     A line is a beginning; an empty line lets the text go on; /help lists the commands. Standard input may be a pipe:
@@ -14,6 +22,10 @@ def play(run: Path, /, *, device: str = "auto") -> None:
     ----------
     run
         A run folder.
+    mode
+        How to decode, as in generate: auto, eager, compiled or graphs.
+    weights
+        float32, or int8: matrices in 8 bits.
     device
         auto, cpu, cuda, cuda:N or mps.
     """
@@ -24,8 +36,11 @@ def play(run: Path, /, *, device: str = "auto") -> None:
     from glassgpt.runs import load
 
     loaded = load(run, device)
+    loaded.engine_options = {"mode": mode, "weights": weights}
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     screen = Screen()
+    if mode == "compiled":
+        loaded.engine(rotating=False, tell=screen.note)  # the wait comes before the first text, and says what it is
     session = Session(loaded, str(run), screen.note)
     lines: Lines
     if sys.stdin.isatty() and screen.is_terminal:

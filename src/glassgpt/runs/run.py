@@ -24,6 +24,7 @@ class Run:
         folder: where its files are.
         recipe: what it was made from, complete.
         tokenizer: the one it was trained with.
+        engine_options: how it decodes, such as `mode` and `weights` of `generation.engine.Engine`.
     """
 
     def __init__(self, path: Path | str, device: str = "auto"):
@@ -31,6 +32,7 @@ class Run:
         self.recipe = self.folder.read_recipe()
         self.tokenizer = self.folder.read_tokenizer(self.recipe)
         self._device = device
+        self.engine_options: dict[str, Any] = {}
         self._engines: dict[object, Engine] = {}
         vocab_size = self.recipe.model.vocab_size
         if vocab_size is None or vocab_size < self.tokenizer.vocab_size:
@@ -56,6 +58,19 @@ class Run:
         except RuntimeError:
             raise UserError(f"{self.folder.weights}: not the weights of the model in {self.folder.recipe}") from None
         return model.to(device).eval()
+
+    def use_int8(self) -> None:
+        """From here on, take the model's matrices in 8 bits: see `generation.linear.Int8`.
+
+        Raises:
+            UserError: it is no GPT.
+        """
+        from glassgpt.generation.linear import Int8, with_linears
+        from glassgpt.model.gpt import GPT
+
+        if not isinstance(self.model, GPT):
+            raise UserError(f"{self.folder.path}: weights int8: only for a GPT")
+        self.model = with_linears(self.model, Int8)
 
     @property
     def block_size(self) -> int:
@@ -119,9 +134,13 @@ class Run:
         return stream_pieces(engine, self.tokenizer, self.prompt(prompt), config, **settings)
 
     def engine(self, **options: Any) -> "Engine":
-        """What continues prompts, made once for the same options: see `generation.engine.Engine`."""
+        """What continues prompts, made once for the same options: see `generation.engine.Engine`.
+
+        Options left out are those in `engine_options`.
+        """
         from glassgpt.generation.engine import Engine
 
+        options = {**self.engine_options, **options}
         key = tuple(sorted((name, value) for name, value in options.items() if name != "tell"))
         if key not in self._engines:
             options = {"block_size": self.block_size, "vocab_size": self.tokenizer.vocab_size, **options}
