@@ -691,12 +691,20 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._end, keys.encode())
 
-    def wait_for(self, text: str) -> str:
-        """What came until a text was there."""
+    def wait_for(self, text: str, again: str = "") -> str:
+        """What came until a text was there.
+
+        `again` is typed once more whenever nothing comes for a while: a Ctrl-C between Python's prompt and its waiting
+        for keys is seen with the next key only.
+        """
         import select
 
+        waited = 0
         while text not in self.seen:
-            assert select.select([self._end], [], [], 200)[0], f"no {text!r} in {self.seen!r}"
+            while not select.select([self._end], [], [], 4)[0]:
+                waited += 4
+                assert waited < 200, f"no {text!r} in {self.seen!r}"
+                self.type(again)
             self.seen += os.read(self._end, 4096).decode("utf-8", "replace")
         found, _, self.seen = self.seen.partition(text)
         return found
@@ -716,7 +724,7 @@ def test_the_command_in_a_terminal(trained_run: Path) -> None:
     terminal.wait_for("/help lists the commands")
     terminal.wait_for("> ")
     terminal.type("\x03")
-    terminal.wait_for("Ctrl-D or /quit leaves")
+    terminal.wait_for("Ctrl-D or /quit leaves", again="\x03")
     terminal.type("/set max_new_tokens 100000000\r")
     terminal.wait_for("max_new_tokens 100000000")
     terminal.type("/colour on\r")
