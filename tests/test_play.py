@@ -709,13 +709,16 @@ class Terminal:
         found, _, self.seen = self.seen.partition(text)
         return found
 
-    def end(self) -> int:
-        """Wait until the command has ended."""
-        with suppress(OSError):  # it has been closed
-            while os.read(self._end, 4096):
-                pass
+    def end(self, keys: str) -> int:
+        """Type these until the command has ended."""
+        for _ in range(50):
+            with suppress(OSError):  # it has been closed
+                self.type(keys)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(4)
+                break
         os.close(self._end)
-        return self._process.wait(200)
+        return self._process.wait(0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
@@ -744,5 +747,5 @@ def test_the_command_in_a_terminal(trained_run: Path) -> None:
     terminal.type("\r")
     terminal.wait_for("the dog")
     terminal.wait_for("tokens/s")
-    terminal.type("\x04")
-    assert terminal.end() == 0
+    terminal.wait_for("> ")
+    assert terminal.end("\x04") == 0
