@@ -1,7 +1,11 @@
 """llama.cpp as a side of a comparison: the same model in a GGUF file, run by the package xllamacpp."""
 
 import importlib
+import json
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -37,6 +41,9 @@ class LlamaCpp:
     Times are those that it takes itself, without the way in and out through Python, but for several prompts at once
     where it tells only those of one: there the whole call counts.
 
+    It runs in a process of its own: in one process, its threads and torch's share a library (libgomp) that lets threads
+    sleep instead of spin where it counts more of them than cores, and either side is five to ten times slower.
+
     Args:
         model: of GPT-2's architecture.
         weights: int8 is llama.cpp's q8_0.
@@ -50,49 +57,80 @@ class LlamaCpp:
         self.weight_bytes = 4.0 if weights == "float32" else Q8_0_BYTES
         self.cache_bytes = 4.0 if exact else 2.0
         self._context, self._exact = model.config.block_size, exact
-        self._servers: dict[int, Any] = {}
+        self._process: subprocess.Popen[str] | None = None
+        import_llama_cpp()  # to say now if it is not there
         self._folder = tempfile.TemporaryDirectory(prefix="glassgpt-llama-", ignore_cleanup_errors=True)
         self._file = Path(self._folder.name) / "model.gguf"
         write_gguf(model, self._file, weights)
 
     def write(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> Written:
         """See `Writer`."""
-        server = self._server(len(prompts))
-        asked = {
-            "prompt": [list(prompt) for prompt in prompts] if len(prompts) > 1 else list(prompts[0]),
-            "n_predict": new_tokens,
+        if self._process is None:
+            options = [str(self._file), str(self._context), str(torch.get_num_threads()), str(int(self._exact))]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "glassgpt.bench.llama_cpp", *options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+            )
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps({"prompts": [list(p) for p in prompts], "new_tokens": new_tokens}) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            raise UserError(
+                f"llama.cpp: its process ended with exit code {process.wait()}, which may be for lack of memory"
+            )
+        return Written(*json.loads(answer))
+
+    def close(self) -> None:
+        """Also removes the file."""
+        if self._process is not None:
+            self._process.communicate()  # it ends with its input
+            self._process = None
+        self._folder.cleanup()
+
+
+def _serve(file: str, context: str, threads: str, exact: str) -> None:
+    """The process that runs llama.cpp: a JSON line in for each thing to write, one out for what was written."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what the library may print is no answer
+    xllamacpp = import_llama_cpp()
+    servers: dict[int, Any] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        prompts = asked["prompts"]
+        slots = len(prompts)
+        if slots not in servers:
+            params = xllamacpp.CommonParams()
+            params.model.path = file
+            params.n_parallel, params.n_ctx = slots, slots * int(context)
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(threads)
+            params.n_gpu_layers = 0
+            params.offline, params.verbosity = True, 0
+            if int(exact):
+                params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            servers.clear()  # no thread of another one stays
+            servers[slots] = xllamacpp.Server(params)
+        request = {
+            "prompt": prompts if slots > 1 else prompts[0],
+            "n_predict": asked["new_tokens"],
             "temperature": 0,
             "ignore_eos": True,
             "cache_prompt": False,
         }
         began = time.perf_counter()
-        answer = server.handle_completions(asked)
+        answer = servers[slots].handle_completions(request)
         whole = time.perf_counter() - began
         if "choices" not in answer:
             raise RuntimeError(f"llama.cpp: {answer}")
         first = answer["timings"]["prompt_ms"] / 1000
-        rest = whole - first if len(prompts) > 1 else answer["timings"]["predicted_ms"] / 1000
+        rest = whole - first if slots > 1 else answer["timings"]["predicted_ms"] / 1000
         choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        return Written([_ids(choice["text"]) for choice in choices], first, rest)
-
-    def close(self) -> None:
-        """Also removes the file."""
-        self._servers.clear()
-        self._folder.cleanup()
-
-    def _server(self, slots: int) -> Any:
-        if slots not in self._servers:
-            xllamacpp = import_llama_cpp()
-            params = xllamacpp.CommonParams()
-            params.model.path = str(self._file)
-            params.n_parallel, params.n_ctx = slots, slots * self._context
-            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
-            params.n_gpu_layers = 0
-            params.offline, params.verbosity = True, 0
-            if self._exact:
-                params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-            self._servers[slots] = xllamacpp.Server(params)
-        return self._servers[slots]
+        print(json.dumps([[_ids(choice["text"]) for choice in choices], first, rest]), file=out, flush=True)
 
 
 def write_gguf(model: GPT, path: Path, weights: Weights = "float32") -> None:
@@ -169,3 +207,7 @@ def _import(name: str) -> Any:
 def _ids(text: str) -> list[int]:
     """The ids that a text of the vocabulary of `write_gguf` spells."""
     return [int(digits) for digits in re.findall(r"\[(\d+)\]", text)]
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
