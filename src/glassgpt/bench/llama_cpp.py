@@ -67,7 +67,7 @@ class LlamaCpp:
         """See `Writer`."""
         if self._process is None:
             options = [str(self._file), str(self._context), str(torch.get_num_threads()), str(int(self._exact))]
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "glassgpt.bench.llama_cpp", *options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
