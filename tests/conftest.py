@@ -1,10 +1,12 @@
 """What the tests share: small texts, small models, and one small trained run."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +21,9 @@ hypothesis.settings.load_profile("glassgpt")
 # What tests prepare is theirs: a cache for each test process, and for the commands that it starts.
 _CACHE = tempfile.TemporaryDirectory(prefix="glassgpt-tests-")
 os.environ["GLASSGPT_CACHE"] = _CACHE.name
+with suppress(ValueError):  # (not in the main thread)
+    # A shell that starts the tests in the background lets them ignore Ctrl-C, and so would all commands they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 60  # learned in a few steps
 

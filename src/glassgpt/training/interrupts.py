@@ -31,8 +31,9 @@ def stopping_on_interrupt(trainer: Trainer, tell: Callable[[str], None]) -> Iter
             tell(f"stopping after this step ({again} again to stop at once, back to the last checkpoint)")
 
     try:
-        # What is ignored already stays so, as under nohup.
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # Under nohup, a closed terminal is ignored, and stays so.
+        hang_up = getattr(signal, "SIGHUP", None)
+        heard = [number for number in SIGNALS if number != hang_up or signal.getsignal(number) is not signal.SIG_IGN]
         old = {number: signal.signal(number, ask_to_stop) for number in heard}
     except ValueError:  # not in the main thread: whoever runs this handles signals
         yield
