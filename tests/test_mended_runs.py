@@ -304,7 +304,7 @@ def test_no_command_needs_its_streams(number: int, trained_run: Path, tmp_path: 
         ("evaluate", trained_run),
         ("compare", trained_run, "--out", tmp_path / "compare.png"),
         ("plot", trained_run, "--out", tmp_path / "plot.png"),
-        ("prepare", text_file, "--out", tmp_path / "prepared"),
+        ("prepare", text_file, "--tokenizer", "byte", "--out", tmp_path / "prepared"),
         ("tokenizer", "train", text_file, "--out", tmp_path / "tokenizer.json"),
         ("play", trained_run),
     ):
