@@ -278,6 +278,10 @@ def test_a_rotating_context_is_a_window_over_the_whole_text(pairing: str) -> Non
     engine = Engine(model, slots=2, mode="eager", rotating=True)
     cropped = Request(PROMPTS[0], GREEDY)  # beside it, one that does not rotate
     assert run(engine, Request(PROMPTS[3], rotates), cropped) == [expected[10:], by_hand(model, PROMPTS[0], 60)]
+    # What was written over is not there for a prompt that begins the same; nor where rows have been turned back.
+    for length in (30, 120, 30):
+        again = Request(PROMPTS[3], rotates.replace(max_new_tokens=length))
+        assert run(engine, again) == [expected[10 : 10 + length]]
     with pytest.raises(UserError, match="needs rotary positions, and this model's are learned"):
         Engine(make_gpt(), rotating=True)
 

@@ -28,7 +28,9 @@ from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 
 SOURCES = (attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
-Step = Callable[..., tuple[Tensor, Tensor]]
+Step = Callable[[list[Tensor]], list[Tensor]]
+"""Takes the arguments of `DecodeStep` as one flat list, which it empties: to take lists apart takes as long as a small
+model's step."""
 
 
 class DecodeStep(nn.Module):
@@ -83,19 +85,7 @@ def compiled_step(model: GPT, store: KVCache, tell: Callable[[str], None]) -> St
     weights = {name: named[name].detach() for name in package.get_constant_fqns()}
     package.load_constants(weights, False, True, True)  # into use, all of them, and no second copy of the weights
 
-    def run(
-        ids: Tensor,
-        lengths: Tensor,
-        slots: Tensor,
-        seen: Tensor,
-        last_ids: Tensor,
-        keys: list[Tensor],
-        values: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        # As a flat list: to take the lists apart each time would take as long as a small model's step.
-        logits, newest = package.boxed_run([ids, lengths, slots, seen, last_ids, *keys, *values])
-        return logits, newest
-
+    run: Step = package.boxed_run
     return run
 
 

@@ -161,7 +161,7 @@ class Decoder:
         if self.rows > B:
             keys, values = [k[:B] for k in keys], [v[:B] for v in values]
         if B == 1 and self._one_row is not None:
-            logits, newest = self._one_row(numbers[0, :, None], numbers[1], numbers[2], seen, last_ids, keys, values)
+            logits, newest = self._one_row([numbers[0, :, None], *numbers[1:], seen, last_ids, *keys, *values])
         elif self._graphs is not None:
             logits, newest = self._graphs(numbers, last_ids)
         else:

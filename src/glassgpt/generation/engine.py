@@ -81,7 +81,8 @@ class Engine:
     When a row's context is full, `SamplingConfig.when_full` says what happens. To `rotate` takes an engine made for it.
 
     Args:
-        model: maps ids (B, T) to logits (B, T, V); a `GPT` decodes with a cache. It is put into evaluation mode.
+        model: maps ids (B, T) to logits (B, T, V); a `GPT` decodes with a cache, and as in evaluation mode; others
+            are taken as they are.
         slots: how many requests run at a time.
         block_size: the most tokens that the model can look at; a `GPT` knows.
         vocab_size: how many of the logits count; left out: all. A model may have room for more, to round them up.
@@ -189,8 +190,8 @@ class Engine:
     def _shared(self, prompt: Sequence[int], row: int) -> int:
         """How many tokens of a prompt a row holds, less than all of them: the last has to be read."""
         held = self._decoder.tokens[row]
-        if self._decoder.positions[row] != len(held) or not self._decoder.can_share:
-            return 0  # it has gone on past its block, and its first tokens are not there any more
+        if len(held) > self.block_size or not self._decoder.can_share:
+            return 0  # it has gone on past its block, and its first tokens are written over
         pairs = zip(held, prompt[:-1], strict=False)
         return next((n for n, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(held), len(prompt) - 1))
 
