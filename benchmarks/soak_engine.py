@@ -1,6 +1,6 @@
 """Let the batched engine work through thousands of requests that come, begin alike, and are cancelled at random.
 
-    python benchmarks/soak_engine.py [--requests 10000] [--slots 8] [--seed 0]
+    python benchmarks/soak_engine.py [--requests 10000] [--slots 8] [--seed 0] [--mode eager]
 
 Every text that is finished is compared with what the plain model writes by itself; the memory that the process takes is
 noted on the way; its peak must not grow.
@@ -27,12 +27,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mode", default="eager", choices=("eager", "compiled", "graphs"))
     options = parser.parse_args()
     rng = random.Random(options.seed)
     torch.manual_seed(options.seed)
     config = ModelConfig(vocab_size=50, block_size=32, n_layer=2, n_head=2, n_embd=32, init_std=0.3, position="rotary")
     model = make_model(config).eval()
-    engine = Engine(model, slots=options.slots, mode="eager")
+    engine = Engine(model, slots=options.slots, mode=options.mode)
     greedy = SamplingConfig(temperature=0)
     prompts = [[rng.randrange(50) for _ in range(rng.randint(1, 20))] for _ in range(60)]
     prompts += [[*prompt, *(rng.randrange(50) for _ in range(rng.randint(1, 8)))] for prompt in prompts]  # alike

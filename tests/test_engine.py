@@ -14,9 +14,12 @@ from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.decoder import Decoder
 from glassgpt.generation.engine import Engine, Produced, Request
 from glassgpt.generation.linear import Int8, OneRow, Packed, one_query_attention, with_linears
+from glassgpt.generation.text import stream_text
 from glassgpt.model import ModelConfig, make_model
 from glassgpt.model.attention import causal_mask, manual_attention
 from glassgpt.model.gpt import GPT
+from glassgpt.tokenizers import CharTokenizer
+from tests.conftest import TEXT
 
 TINY = ModelConfig(vocab_size=37, block_size=24, n_layer=2, n_head=4, n_embd=32)
 RICH = {"ngrams": 3, "qk_norm": True, "n_kv_head": 2, "activation": "gelu_tanh", "tie_weights": False}
@@ -75,27 +78,66 @@ def test_rows_of_any_length_write_what_the_plain_model_writes(position: str, nor
         assert run(engine, *(Request(prompt, GREEDY) for prompt in PROMPTS)) == expected
 
 
+def trained_gpt(**changes) -> GPT:
+    """A model that has learned a little text by heart: sure of some tokens, less so of others, like real ones."""
+    model = make_model(TINY.replace(**changes))
+    text = torch.tensor([ord(letter) % 37 for letter in TEXT])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(60):
+        windows = torch.stack([text[start : start + 25] for start in range(step, step + 96, 6)])
+        loss = nn.functional.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 1, "it has not learned"
+    return model.eval()
+
+
 @needs_compiler
-@pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_compiled_it_writes_the_same(weights: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second time from the disk, without a compiler, for other weights of the same shape."""
+@pytest.mark.parametrize(
+    ("weights", "shape"),
+    [
+        ("float32", {"position": "learned", "norm": "layernorm"}),
+        ("float32", {"position": "sinusoidal", "norm": "rmsnorm"}),
+        ("float32", {"position": "rotary", "norm": "layernorm", "n_layer": 1}),
+        ("float32", {"position": "rotary", "norm": "rmsnorm", "n_layer": 1, **RICH}),
+        ("int8", {"position": "rotary", "norm": "rmsnorm", "n_layer": 1, **RICH}),
+    ],
+    ids=["learned-layernorm", "sinusoidal-rmsnorm", "rotary-layernorm", "rich", "rich-int8"],
+)
+def test_compiled_it_writes_the_same(weights: str, shape: dict, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time from the disk, without a compiler, for other weights of the same shape: trained ones."""
     monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path))
     said: list[str] = []
-    shape = {"position": "rotary", "norm": "rmsnorm", "n_layer": 1, **RICH}
-    for seed in (0, 1):
-        model = make_gpt(seed, **shape)
+    for make in (make_gpt, trained_gpt):
+        model = make(**shape)
         plain = with_linears(model, Int8) if weights == "int8" else model
         if weights == "int8":  # exactly: the eager path rounds activations, too
             for module in plain.modules():
                 if isinstance(module, Int8):
                     module.forward = lambda x, m=module: _exact(m, x)
-        engine = Engine(model, slots=2, mode="compiled", weights=weights, tell=said.append)
+        prompts = PROMPTS[:3] if weights == "float32" else PROMPTS[1:2]  # together, int8 rounds activations
+        expected = [by_hand(plain, prompt, 60) for prompt in prompts]
+        engine = Engine(model, slots=3, mode="compiled", weights=weights, tell=said.append)
         assert engine.mode == "compiled"
-        prompt = PROMPTS[1]
-        assert run(engine, Request(prompt, GREEDY)) == [by_hand(plain, prompt, 60)]
-        if seed == 0:
-            monkeypatch.setattr("torch._inductor.aoti_compile_and_package", pytest.fail)
+        del model, plain  # the engine keeps what it needs
+        assert run(engine, *(Request(prompt, GREEDY) for prompt in prompts)) == expected  # one by one
+        monkeypatch.setattr(engine._decoder, "_apart", 1)
+        assert run(engine, *(Request(prompt, GREEDY) for prompt in prompts)) == expected  # and together, the last alone
+        monkeypatch.setattr("torch._inductor.aoti_compile_and_package", pytest.fail)
     assert sum("compiling" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("position", ["learned", "rotary", "sinusoidal"])
+def test_a_trained_model_writes_the_same_in_rows_and_as_text(position: str, norm: str) -> None:
+    model = trained_gpt(position=position, norm=norm)
+    expected = [by_hand(model, prompt, 60) for prompt in PROMPTS]
+    assert run(Engine(model, slots=3, mode="eager"), *(Request(prompt, GREEDY) for prompt in PROMPTS)) == expected
+    tokenizer = CharTokenizer(chr(97 + number) for number in range(37))
+    for prompt, ids in zip(PROMPTS, expected, strict=True):
+        said = "".join(stream_text(model, tokenizer, tokenizer.decode(prompt), GREEDY, block_size=24))
+        assert said == tokenizer.decode(ids)
 
 
 def _exact(module: Int8, x: Tensor) -> Tensor:

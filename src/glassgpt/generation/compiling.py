@@ -9,6 +9,7 @@ import inspect
 import json
 import platform
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -26,8 +27,10 @@ from glassgpt.model import attention, config, embeddings, gpt, layers, norms, po
 from glassgpt.model import cache as model_cache
 from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
+from glassgpt.model.sizing import sizes
 
-SOURCES = (attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
+SOURCES = (sys.modules[__name__], attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
+WORTH_SHARING = 2**18  # parameters in a layer; with 200,000, one thread takes 100 µs for what two take 165 for
 Step = Callable[[list[Tensor]], list[Tensor]]
 """Takes the arguments of `DecodeStep` as one flat list, which it empties: to take lists apart takes as long as a small
 model's step."""
@@ -42,17 +45,15 @@ class DecodeStep(nn.Module):
 
     def forward(
         self,
-        ids: Tensor,
-        lengths: Tensor,
-        slots: Tensor,
+        numbers: Tensor,
         seen: Tensor,
         last_ids: Tensor,
         keys: list[Tensor],
         values: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Ids (B, 1), and what `RowsCache` takes, to logits (B, V) and the last ids (B, ngrams - 1)."""
-        rows = RowsCache(keys, values, lengths, slots, seen, last_ids)
-        return self.model(ids, rows)[:, -1], rows.last_ids
+        """Ids, lengths and slots (3, B), and what `RowsCache` takes, to logits (B, V) and last ids (B, ngrams - 1)."""
+        rows = RowsCache(keys, values, numbers[1], numbers[2], seen, last_ids)
+        return self.model(numbers[0, :, None], rows)[:, -1], rows.last_ids
 
 
 def compiled_step(model: GPT, store: KVCache, tell: Callable[[str], None]) -> Step:
@@ -94,6 +95,11 @@ def _load(path: Path) -> Any:
     return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
 
 
+def _threads(model: GPT) -> int:
+    """How many share a step's work: to wait for each other some times a layer takes longer than a small layer."""
+    return 1 if sizes(model.config).parameters / model.config.n_layer < WORTH_SHARING else torch.get_num_threads()
+
+
 def can_compile(model: GPT) -> bool:
     """Whether a step can be compiled here: on a CPU, in float32, with a C++ compiler."""
     weight = model.token_embedding.weight
@@ -124,25 +130,21 @@ def _source_hash() -> str:
 def _compile(step: DecodeStep, store: KVCache, path: Path) -> None:
     one = store.row(0)
     device = one.last_ids.device
-    zero = torch.zeros(1, dtype=torch.int64, device=device)
     block = step.model.config.block_size
-    inputs = (
-        zero[:, None],
-        zero,
-        zero,
-        torch.arange(max(1, block - 1), device=device),
-        one.last_ids,
-        one.keys,
-        one.values,
-    )
+    numbers = torch.zeros(3, 1, dtype=torch.int64, device=device)
+    inputs = (numbers, torch.arange(max(1, block - 1), device=device), one.last_ids, one.keys, one.values)
     layers = len(one.keys)
     seen = {0: torch.export.Dim("n", min=1, max=block)} if block > 1 else None
-    changing = (None, None, None, seen, None, [None] * layers, [None] * layers)
+    changing = (None, seen, None, [None] * layers, [None] * layers)
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad(), replacing(path) as temporary:
         warnings.simplefilter("ignore")  # torch's own, about its own
         exported = torch.export.export(step, inputs, dynamic_shapes=changing)
-        settings = {"aot_inductor.package_constants_in_so": False}
+        settings = {
+            "aot_inductor.package_constants_in_so": False,
+            "always_keep_tensor_constants": True,  # the smallest weights would be numbers in the code
+            "cpp.threads": _threads(step.model),
+        }
         made = torch._inductor.aoti_compile_and_package(
             exported, package_path=str(temporary.with_suffix(".pt2")), inductor_configs=settings
         )

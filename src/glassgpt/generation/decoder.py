@@ -17,10 +17,12 @@ from glassgpt.generation.linear import Int8, Packed, with_linears
 from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.positions import Rotation, rotary_table
+from glassgpt.model.sizing import sizes
 
 Mode = Literal["auto", "eager", "compiled", "graphs"]
 Weights = Literal["float32", "int8"]
-WINDOW = 64  # slots: rows are looked at in steps of so many, which keeps shapes alike
+WINDOW = 16  # slots: rows are looked at in steps of so many, which keeps shapes alike and addresses aligned
+SMALL = 2**23  # parameters over rows: so few rows of so small a model are sooner compiled apart than taken together
 WORTH_COMPILING = 20_000  # tokens: from here, half a minute of compiling is won back on two cores
 
 
@@ -73,11 +75,13 @@ class Decoder:
         plain = with_linears(model, Int8 if weights == "int8" else lambda _: None).eval()
         if rotating:
             plain.rotations = _longer_table(plain)
+        self._plain = plain  # the compiled step reads these weights, and does not keep them
         self.mode, self._one_row = self._choose(plain, mode, tokens, tell)
-        is_packed = weights == "float32" and (rows > 1 or self.mode == "eager")
-        self._model = (
-            with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None) if is_packed else plain
-        )
+        self._model = with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None)
+        self._memory_of = [
+            [memory[row : row + 1] for memory in (*self._store.keys, *self._store.values)] for row in range(rows)
+        ]
+        self._apart = max(2, SMALL // sizes(model.config).parameters)
         self._graphs = GraphSteps(self._model, self._store) if self.mode == "graphs" else None
 
     def _choose(self, model: GPT, mode: Mode, tokens: int, tell: Callable[[str], None]) -> tuple[Mode, Step | None]:
@@ -146,33 +150,56 @@ class Decoder:
         Returns:
             Logits (B, V), B being the highest of these rows and one; those of other rows mean nothing.
         """
-        B = max(tokens) + 1
-        ids, positions, slots = [0] * B, [0] * B, [self.block_size] * B
-        for row, token in tokens.items():
+        for row in tokens:
             if self.positions[row] >= 2 * self.block_size:
                 self._turn_back(row)
-            ids[row], positions[row] = token, self.positions[row]
-            slots[row] = positions[row] % self.block_size
-        longest = min(max(positions) + 1, self.block_size)
-        seen = self._seen[: min(-(-longest // WINDOW) * WINDOW, self.block_size)]
-        numbers = torch.tensor([ids, positions, slots], device=self._device)
-        store, last_ids = self._store, self._last_ids[:B]
-        keys, values = store.keys, store.values
-        if self.rows > B:
-            keys, values = [k[:B] for k in keys], [v[:B] for v in values]
-        if B == 1 and self._one_row is not None:
-            logits, newest = self._one_row([numbers[0, :, None], *numbers[1:], seen, last_ids, *keys, *values])
-        elif self._graphs is not None:
-            logits, newest = self._graphs(numbers, last_ids)
+        if self._one_row is not None and len(tokens) <= self._apart:
+            logits = self._step_apart(self._one_row, tokens)
         else:
-            cache = RowsCache(keys, values, numbers[1], numbers[2], seen, last_ids)
-            logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
+            logits = self._step_together(tokens)
         for row, token in tokens.items():
             self.tokens[row].append(token)
             self.positions[row] += 1
-            if newest.shape[1]:
-                self._last_ids[row] = newest[row]
         return logits.float()
+
+    def _step_apart(self, one_row: Step, tokens: dict[int, int]) -> Tensor:
+        """The compiled step for one row after the other."""
+        found = {}
+        for row, token in tokens.items():
+            position = self.positions[row]
+            numbers = torch.tensor([[token], [position], [position % self.block_size]])
+            inputs = [numbers, self._to_look_at(position), self._last_ids[row : row + 1], *self._memory_of[row]]
+            found[row], newest = one_row(inputs)
+            if newest.shape[1]:
+                self._last_ids[row] = newest[0]
+        if list(found) == [0]:
+            return found[0]
+        nothing = torch.zeros_like(next(iter(found.values())))
+        return torch.cat([found.get(row, nothing) for row in range(max(found) + 1)])
+
+    def _step_together(self, tokens: dict[int, int]) -> Tensor:
+        """All rows at once, those below the highest one that are not in use included."""
+        B = max(tokens) + 1
+        ids, positions, slots = [0] * B, [0] * B, [self.block_size] * B
+        for row, token in tokens.items():
+            ids[row], positions[row], slots[row] = token, self.positions[row], self.positions[row] % self.block_size
+        numbers = torch.tensor([ids, positions, slots], device=self._device)
+        last_ids = self._last_ids[:B]
+        if self._graphs is not None:
+            logits, newest = self._graphs(numbers, last_ids)
+        else:
+            keys, values = [k[:B] for k in self._store.keys], [v[:B] for v in self._store.values]
+            cache = RowsCache(keys, values, numbers[1], numbers[2], self._to_look_at(max(positions)), last_ids)
+            logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
+        if newest.shape[1]:
+            used = list(tokens)
+            self._last_ids[used] = newest[used]
+        return logits
+
+    def _to_look_at(self, position: int) -> Tensor:
+        """The slots up to a token's at a position, and some more."""
+        length = -(-(position + 1) // WINDOW) * WINDOW
+        return self._seen[: min(length, self.block_size)]
 
     def copy(self, source: int, row: int, length: int) -> None:
         """Let a row hold the first tokens of another one, which is not past its block."""
