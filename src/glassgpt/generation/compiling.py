@@ -31,9 +31,6 @@ from glassgpt.model.sizing import sizes
 
 SOURCES = (sys.modules[__name__], attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
 WORTH_SHARING = 2**18  # parameters in a layer; with 200,000, one thread takes 100 µs for what two take 165 for
-Step = Callable[[list[Tensor]], list[Tensor]]
-"""Takes the arguments of `DecodeStep` as one flat list, which it empties: to take lists apart takes as long as a small
-model's step."""
 
 
 class DecodeStep(nn.Module):
@@ -56,38 +53,78 @@ class DecodeStep(nn.Module):
         return self.model(numbers[0, :, None], rows)[:, -1], rows.last_ids
 
 
-def compiled_step(model: GPT, store: KVCache, tell: Callable[[str], None]) -> Step:
-    """`DecodeStep` for one row, from the cache on disk, or compiled now.
+class CompiledRows:
+    """The compiled `DecodeStep`, for the rows of a cache, one at a time.
+
+    What stays the same from step to step is made once: a large model's step leaves nothing else in the processor's
+    cache, so all that Python touches between two of them comes from memory, 0.4 ms where this was done each time.
 
     Args:
-        model: whose linear layers are plain or `Int8`.
+        model: whose linear layers are plain or `Int8`. Its weights are read where they are.
         store: with one slot more than the block, since the compiler takes it that fewer than all are looked at.
+        last_ids: of each row, (rows, ngrams - 1); kept up to date.
         tell: is told that there is something to wait for.
 
     Raises:
         UserError: it could not be compiled, most likely since there is no C++ compiler.
     """
-    step = DecodeStep(with_linears(model, OneRow, one_query_attention))
-    path = package_path(model)
+
+    def __init__(self, model: GPT, store: KVCache, last_ids: Tensor, tell: Callable[[str], None]):
+        step = DecodeStep(with_linears(model, OneRow, one_query_attention))
+        package = _package(step, store, package_path(model), tell)
+        tensors = (*step.named_parameters(remove_duplicate=False), *step.named_buffers(remove_duplicate=False))
+        named = dict(tensors)
+        self._weights = {name: named[name].detach() for name in package.get_constant_fqns()}  # it does not keep them
+        package.load_constants(self._weights, False, True, True)  # into use, all of them, and no second copy
+        self._run: Callable[[list[Tensor]], list[Tensor]] = package.boxed_run
+        self._seen = torch.arange(step.model.config.block_size)
+        self._looks_back = last_ids.shape[1] > 0
+        self._reaches: dict[int, Tensor] = {}
+        self._rows = [_Row(store, last_ids, row) for row in range(len(last_ids))]
+
+    def __call__(self, row: int, token: int, position: int, slot: int, reach: int) -> Tensor:
+        """Take one token of a row.
+
+        Args:
+            slot: where its keys and values go.
+            reach: how many slots to look at.
+
+        Returns:
+            Logits (1, V).
+        """
+        if reach not in self._reaches:
+            self._reaches[reach] = self._seen[:reach]
+        one = self._rows[row]
+        one.written[:] = token, position, slot
+        # One flat list: to take lists apart would take as long as a small model's step. The run empties it.
+        logits, newest = self._run([one.numbers, self._reaches[reach], one.last_ids, *one.memory])
+        if self._looks_back:
+            one.last_ids.copy_(newest)
+        return logits
+
+
+class _Row:
+    """A row's arguments of `DecodeStep`."""
+
+    def __init__(self, store: KVCache, last_ids: Tensor, row: int):
+        self.numbers = torch.zeros(3, 1, dtype=torch.int64)
+        self.written = self.numbers.numpy()[:, 0]  # the same memory, quicker to write to
+        self.last_ids = last_ids[row : row + 1]
+        self.memory = [memory[row : row + 1] for memory in (*store.keys, *store.values)]
+
+
+def _package(step: DecodeStep, store: KVCache, path: Path, tell: Callable[[str], None]) -> Any:
+    """From the disk, or compiled now."""
     try:
-        package = _load(path)
+        return _load(path)
     except RuntimeError:  # not there, or damaged
         tell("compiling the model for this machine, once: about half a minute")
-        try:
-            _compile(step, store, path)
-            package = _load(path)
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"the model could not be compiled ({reason}): take the eager mode") from None
-    named = {
-        **dict(step.named_parameters(remove_duplicate=False)),
-        **dict(step.named_buffers(remove_duplicate=False)),
-    }
-    weights = {name: named[name].detach() for name in package.get_constant_fqns()}
-    package.load_constants(weights, False, True, True)  # into use, all of them, and no second copy of the weights
-
-    run: Step = package.boxed_run
-    return run
+    try:
+        _compile(step, store, path)
+        return _load(path)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the model could not be compiled ({reason}): take the eager mode") from None
 
 
 def _load(path: Path) -> Any:

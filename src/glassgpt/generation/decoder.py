@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import UserError
-from glassgpt.generation.compiling import Step, can_compile, compiled_step, package_path
+from glassgpt.generation.compiling import CompiledRows, can_compile, package_path
 from glassgpt.generation.graphs import GraphSteps
 from glassgpt.generation.linear import Int8, Packed, with_linears
 from glassgpt.model.cache import KVCache, RowsCache
@@ -75,16 +75,14 @@ class Decoder:
         plain = with_linears(model, Int8 if weights == "int8" else lambda _: None).eval()
         if rotating:
             plain.rotations = _longer_table(plain)
-        self._plain = plain  # the compiled step reads these weights, and does not keep them
-        self.mode, self._one_row = self._choose(plain, mode, tokens, tell)
+        self.mode, self._compiled = self._choose(plain, mode, tokens, tell)
         self._model = with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None)
-        self._memory_of = [
-            [memory[row : row + 1] for memory in (*self._store.keys, *self._store.values)] for row in range(rows)
-        ]
         self._apart = max(2, SMALL // sizes(model.config).parameters)
         self._graphs = GraphSteps(self._model, self._store) if self.mode == "graphs" else None
 
-    def _choose(self, model: GPT, mode: Mode, tokens: int, tell: Callable[[str], None]) -> tuple[Mode, Step | None]:
+    def _choose(
+        self, model: GPT, mode: Mode, tokens: int, tell: Callable[[str], None]
+    ) -> tuple[Mode, CompiledRows | None]:
         """The way to take a step, and the compiled one, if it is that."""
         is_cuda, possible = self._device.type == "cuda", can_compile(model)
         if mode == "graphs" and not is_cuda:
@@ -99,9 +97,9 @@ class Decoder:
         pays = possible and (package_path(model).exists() or tokens >= WORTH_COMPILING)
         if mode == "compiled" or (mode == "auto" and pays):
             try:
-                step = compiled_step(model, self._store, tell)
+                compiled = CompiledRows(model, self._store, self._last_ids, tell)
                 tell("decoding with the compiled model")
-                return "compiled", step
+                return "compiled", compiled
             except UserError as error:
                 if mode == "compiled":
                     raise
@@ -140,7 +138,6 @@ class Decoder:
         known = torch.tensor([tokens[-reach:] if reach else []], dtype=torch.int64, device=self._device)
         return torch.cat((nothing, known), dim=1)[:, known.shape[1] :]
 
-    @torch.inference_mode()
     def step(self, tokens: dict[int, int]) -> Tensor:
         """Take one token of some rows, none of which is full unless it is `rotating`.
 
@@ -153,30 +150,27 @@ class Decoder:
         for row in tokens:
             if self.positions[row] >= 2 * self.block_size:
                 self._turn_back(row)
-        if self._one_row is not None and len(tokens) <= self._apart:
-            logits = self._step_apart(self._one_row, tokens)
+        if self._compiled is not None and len(tokens) <= self._apart:
+            logits = self._step_apart(self._compiled, tokens)
         else:
             logits = self._step_together(tokens)
         for row, token in tokens.items():
             self.tokens[row].append(token)
             self.positions[row] += 1
-        return logits.float()
+        return logits
 
-    def _step_apart(self, one_row: Step, tokens: dict[int, int]) -> Tensor:
-        """The compiled step for one row after the other."""
+    def _step_apart(self, compiled: CompiledRows, tokens: dict[int, int]) -> Tensor:
+        """One row after the other."""
         found = {}
         for row, token in tokens.items():
             position = self.positions[row]
-            numbers = torch.tensor([[token], [position], [position % self.block_size]])
-            inputs = [numbers, self._to_look_at(position), self._last_ids[row : row + 1], *self._memory_of[row]]
-            found[row], newest = one_row(inputs)
-            if newest.shape[1]:
-                self._last_ids[row] = newest[0]
+            found[row] = compiled(row, token, position, position % self.block_size, self._reach(position))
         if list(found) == [0]:
             return found[0]
         nothing = torch.zeros_like(next(iter(found.values())))
         return torch.cat([found.get(row, nothing) for row in range(max(found) + 1)])
 
+    @torch.inference_mode()
     def _step_together(self, tokens: dict[int, int]) -> Tensor:
         """All rows at once, those below the highest one that are not in use included."""
         B = max(tokens) + 1
@@ -189,17 +183,16 @@ class Decoder:
             logits, newest = self._graphs(numbers, last_ids)
         else:
             keys, values = [k[:B] for k in self._store.keys], [v[:B] for v in self._store.values]
-            cache = RowsCache(keys, values, numbers[1], numbers[2], self._to_look_at(max(positions)), last_ids)
+            cache = RowsCache(keys, values, numbers[1], numbers[2], self._seen[: self._reach(max(positions))], last_ids)
             logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
         if newest.shape[1]:
             used = list(tokens)
             self._last_ids[used] = newest[used]
-        return logits
+        return logits.float()
 
-    def _to_look_at(self, position: int) -> Tensor:
-        """The slots up to a token's at a position, and some more."""
-        length = -(-(position + 1) // WINDOW) * WINDOW
-        return self._seen[: min(length, self.block_size)]
+    def _reach(self, position: int) -> int:
+        """How many slots to look at for the token at a position: those up to it, and some more."""
+        return min(-(-(position + 1) // WINDOW) * WINDOW, self.block_size)
 
     def copy(self, source: int, row: int, length: int) -> None:
         """Let a row hold the first tokens of another one, which is not past its block."""
@@ -208,6 +201,7 @@ class Decoder:
                 tensor[row, :, :length] = tensor[source, :, :length]
         self.tokens[row], self.positions[row] = self.tokens[source][:length], length
 
+    @torch.inference_mode()
     def _turn_back(self, row: int) -> None:
         """Move a row that has gone round twice one block nearer to the beginning: angles between its tokens stay."""
         cos, sin = self._model.rotations[:, self.block_size]

@@ -203,13 +203,13 @@ class Engine:
 
     def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> list[Produced]:
         """The likeliest token of each row, all rows at once."""
-        logits = logits[:, : self.vocab_size]
         if logits.device.type == "cpu":  # numpy finds it ten times as fast
-            scores = logits.numpy()
-            chosen, best = scores.argmax(axis=-1).tolist(), scores.max(axis=-1).tolist()
+            scores = logits.numpy()[:, : self.vocab_size]
+            chosen = scores.argmax(axis=-1).tolist()
+            best = [scores[row, token] for row, token in enumerate(chosen)]
         else:
-            chosen, best = logits.argmax(dim=-1).tolist(), logits.amax(dim=-1).tolist()
-        if not all(isfinite(best[running.row]) for running in ready):  # NaN is the largest for all four
+            best, chosen = (found.tolist() for found in logits[:, : self.vocab_size].max(dim=-1))
+        if not all(isfinite(best[running.row]) for running in ready):  # NaN counts as the largest, there and here
             raise not_a_number()
         return [self._note(running, chosen[running.row], None) for running in ready]
 
