@@ -22,7 +22,7 @@ from glassgpt.model.sizing import sizes
 Mode = Literal["auto", "eager", "compiled", "graphs"]
 Weights = Literal["float32", "int8"]
 WINDOW = 16  # slots: rows are looked at in steps of so many, which keeps shapes alike and addresses aligned
-SMALL = 2**23  # parameters over rows: so few rows of so small a model are sooner compiled apart than taken together
+SMALL = 2**23  # parameters, times rows: up to here, rows are faster one after the other, compiled, than together
 WORTH_COMPILING = 20_000  # tokens: from here, half a minute of compiling is won back on two cores
 
 
@@ -45,6 +45,7 @@ class Decoder:
         tokens: of each row, all that it has read.
         positions: of each row, where its next token stands; the length of `tokens`, unless the row has gone on past the
             block.
+        apart: up to so many rows take a compiled step one after the other; more go through the model together.
 
     Raises:
         UserError: the mode is not possible here.
@@ -77,7 +78,7 @@ class Decoder:
             plain.rotations = _longer_table(plain)
         self.mode, self._compiled = self._choose(plain, mode, tokens, tell)
         self._model = with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None)
-        self._apart = max(2, SMALL // sizes(model.config).parameters)
+        self.apart = max(2, SMALL // sizes(model.config).parameters)
         self._graphs = GraphSteps(self._model, self._store) if self.mode == "graphs" else None
 
     def _choose(
@@ -150,7 +151,7 @@ class Decoder:
         for row in tokens:
             if self.positions[row] >= 2 * self.block_size:
                 self._turn_back(row)
-        if self._compiled is not None and len(tokens) <= self._apart:
+        if self._compiled is not None and len(tokens) <= self.apart:
             logits = self._step_apart(self._compiled, tokens)
         else:
             logits = self._step_together(tokens)

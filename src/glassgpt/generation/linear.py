@@ -65,7 +65,7 @@ class Int8(nn.Module):
             half = torch.bfloat16  # the kernel for float32 is a slow one
             out = torch._weight_int8pack_mm(rows.to(half), self.weight, self.scale.to(half)).to(x.dtype)
         else:
-            out = F.linear(rows, self.weight.to(x.dtype) * self.scale[:, None].to(x.dtype))
+            out = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         out = out if self.bias is None else out + self.bias
         return out.view(*x.shape[:-1], -1)
 
