@@ -33,20 +33,28 @@ def _allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor 
     return ahead_forbidden if mask is None else ahead_forbidden & mask
 
 
+def attention_scores(q: Tensor, k: Tensor) -> Tensor:
+    """How well each query fits each key, q kᵀ / √D: (B, H, T, D) and (B, G, S, D) to (B, H, T, S). Nothing is masked.
+
+    H must be a multiple of G, and query head h meets key head h // (H / G).
+    """
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, S, D)
+    return q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+
+
 def attention_weights(q: Tensor, k: Tensor, *, mask: Tensor | None = None, causal: bool = True) -> Tensor:
     """How much each query takes from each key: softmax(q kᵀ / √D) over the keys it may see (Vaswani et al., 2017).
 
     Args:
         q: queries (B, H, T, D).
-        k: keys (B, G, S, D); H must be a multiple of G, and query head h uses key head h // (H / G).
+        k: keys (B, G, S, D).
         mask: booleans that broadcast to (B, H, T, S), True where looking is allowed; combined with `causal`.
         causal: forbid looking ahead, the queries being the last T of the S positions.
 
     Returns:
         Weights (B, H, T, S). A row sums to 1, or is all zero where the query may see nothing.
     """
-    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # (B, H, S, D)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
+    scores = attention_scores(q, k)  # (B, H, T, S)
     allowed = _allowed(q, k, mask, causal)
     if allowed is None:
         return scores.softmax(dim=-1)

@@ -80,7 +80,11 @@ class GPT(nn.Module):
             x = block(x, layer, rotation, cache)
         if cache is not None:
             cache.advance(ids)
-        x = self.final_norm(x[:, -1:] if only_last else x)
+        return self.read_out(x[:, -1:] if only_last else x)
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """The residual stream (B, T, C) to logits (B, T, V): the last norm, the output layer, the cap."""
+        x = self.final_norm(x)
         logits = F.linear(x, self.token_embedding.weight) if self.lm_head is None else self.lm_head(x)  # (B, T, V)
         cap = self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -1,0 +1,110 @@
+"""Where each head looks: maps, and what is typical of a head in numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from glassgpt.errors import UserError
+from glassgpt.inspection.capture import Ids, as_gpt, capture
+
+
+@dataclass(frozen=True)
+class HeadStatistics:
+    """What one head does with one text: means over its queries but the first, which can only look at itself.
+
+    Attributes:
+        layer, head: which head.
+        entropy: of a query's weights, in nats: 0 looks at one token, ln n at n tokens alike.
+        distance: how many tokens back it looks, weighted.
+        previous: the weight on the token before.
+        first: the weight on the first token, where heads look that have found nothing ("attention sink").
+        induction: the weight on the token behind the latest earlier occurrence of the query's own token, over queries
+            that have one (Olsson et al., 2022); None if no token comes twice.
+    """
+
+    layer: int
+    head: int
+    entropy: float
+    distance: float
+    previous: float
+    first: float
+    induction: float | None
+
+
+def attention_maps(model: nn.Module, ids: Ids) -> Tensor:
+    """The weights of all heads, (L, H, T, T): how much of each key (last axis) each query takes."""
+    return torch.cat(list(capture(model, ids, "blocks.*.weights").values()))
+
+
+def head_statistics(weights: Tensor, ids: Ids) -> list[HeadStatistics]:
+    """The figures of every head, layer by layer.
+
+    Args:
+        weights: (L, H, T, T), from `attention_maps`.
+        ids: the text, (T,). If it is one token long, the figures are those of this one query.
+    """
+    T = weights.shape[-1]
+    begin = min(1, T - 1)
+    rows = weights[:, :, begin:].double()  # (L, H, T - 1, T)
+    position = torch.arange(T, dtype=torch.float64)
+    back = position[begin:, None] - position  # (T - 1, T)
+    figures = {
+        "entropy": torch.special.entr(rows).sum(dim=-1).mean(dim=-1),  # (L, H) each
+        "distance": (rows * back).sum(dim=-1).mean(dim=-1),
+        "previous": (rows * (back == 1)).sum(dim=-1).mean(dim=-1),
+        "first": rows[..., 0].mean(dim=-1),
+    }
+    queries, keys = _repeats(ids)
+    induction = weights[:, :, queries, keys].double().mean(dim=-1)
+    return [
+        HeadStatistics(
+            layer,
+            head,
+            **{name: figure[layer, head].item() for name, figure in figures.items()},
+            induction=induction[layer, head].item() if queries else None,
+        )
+        for layer in range(weights.shape[0])
+        for head in range(weights.shape[1])
+    ]
+
+
+def induction_scores(model: nn.Module, *, length: int = 24, seed: int = 0) -> Tensor:
+    """How much each head is an induction head, (L, H): on random tokens that are repeated once, it looks at the one
+    that followed the last time (Olsson et al., 2022). 1: at nothing else; an untrained head: about 1/T.
+
+    Args:
+        model: a GPT.
+        length: of the random piece; at most half the block. Its tokens differ from each other if there are enough.
+        seed: for the random piece.
+
+    Raises:
+        UserError: the block is too short for a repetition.
+    """
+    config = as_gpt(model).config
+    length = min(length, config.block_size // 2)
+    if length < 2:
+        raise UserError(f"a repetition needs 2 tokens twice, and the block size is {config.block_size}")
+    generator = torch.Generator().manual_seed(seed)
+    if config.vocabulary >= length:
+        piece = torch.randperm(config.vocabulary, generator=generator)[:length]
+    else:
+        piece = torch.randint(config.vocabulary, (length,), generator=generator)
+    weights = attention_maps(model, piece.repeat(2))  # (L, H, 2·length, 2·length)
+    # Query `length + t` and key `t + 1`, for every t but the last, whose next token is new in the repetition.
+    return weights.diagonal(1 - length, dim1=-2, dim2=-1)[..., 1:].mean(dim=-1)
+
+
+def _repeats(ids: Ids) -> tuple[list[int], list[int]]:
+    """Queries whose token came before, and the position behind its latest earlier occurrence."""
+    pairs = list(_followers(ids))
+    return [query for query, _ in pairs], [key for _, key in pairs]
+
+
+def _followers(ids: Ids) -> Iterator[tuple[int, int]]:
+    latest: dict[int, int] = {}
+    for position, token in enumerate(map(int, ids)):
+        if token in latest:
+            yield position, latest[token] + 1
+        latest[token] = position
