@@ -20,6 +20,7 @@ def train(
     out: Path | None = None,
     resume: Path | None = None,
     checkpoint_every: str | None = None,
+    watch_gradients: str | None = None,
     track: Annotated[list[str] | None, Repeated] = None,
     overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
 ) -> int:
@@ -40,15 +41,17 @@ def train(
         Go on with the run in this folder, where it stopped.
     checkpoint_every
         Steps between checkpoints, or time, such as 5min (short for --training.checkpoint-every).
+    watch_gradients
+        Steps between looks at how gradients flow through the layers: RUN/gradients.jsonl, to be drawn by `glassgpt plot
+        RUN --gradients` (short for --training.watch-gradients).
     track
         tensorboard or wandb: show the metrics there too (short for --training.track). May come several times; none
         ends it in a run that goes on.
     """
     changes: dict[str, dict[str, Any]] = overrides or {}
-    if checkpoint_every is not None:
-        changes.setdefault("training", {})["checkpoint_every"] = (
-            None if checkpoint_every == "none" else checkpoint_every
-        )
+    for field, value in (("checkpoint_every", checkpoint_every), ("watch_gradients", watch_gradients)):
+        if value is not None:
+            changes.setdefault("training", {})[field] = None if value == "none" else value
     if track:
         changes.setdefault("training", {})["track"] = [] if track == ["none"] else track
     if data:

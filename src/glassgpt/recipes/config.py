@@ -80,6 +80,12 @@ class TrainingConfig(Config):
         "row, training stops",
     )
     log_every: int = Field(10, ge=1, description="steps between lines of the metrics file")
+    watch_gradients: int | None = Field(
+        None,
+        ge=1,
+        description="steps between lines of gradients.jsonl: norms of gradients, weights and updates by layer, and "
+        "what the blocks' activations are like; left out: never",
+    )
     track: list[Literal["tensorboard", "wandb"]] = Field(
         [],
         description="show those lines in TensorBoard, Weights & Biases (offline, unless WANDB_MODE=online), or both; "

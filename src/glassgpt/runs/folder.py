@@ -28,6 +28,7 @@ class RunFolder:
         self.weights = self.path / "model.safetensors"
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.jsonl"
+        self.gradients = self.path / "gradients.jsonl"
         self.summary = self.path / "summary.json"
         self.summary_table = self.path / "summary.md"
         self.curves = self.path / "curves.png"

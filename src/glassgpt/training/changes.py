@@ -20,7 +20,8 @@ FREE_FIELDS = (
     # where, which is the same up to rounding
     *(f"training.{field}" for field in ("device", "precision", "compile", "activation_checkpointing")),
     # how it is watched
-    *(f"training.{field}" for field in ("eval_every", "checkpoint_every", "keep_checkpoints", "log_every", "track")),
+    *(f"training.{field}" for field in ("eval_every", "checkpoint_every", "keep_checkpoints", "log_every")),
+    *(f"training.{field}" for field in ("watch_gradients", "track")),
 )
 
 

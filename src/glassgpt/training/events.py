@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from glassgpt.training.evaluation import Score
+from glassgpt.training.flow import Flow
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Step:
         grad_norm: length of the gradient before clipping.
         seconds: training time before this step; evaluations, samples and checkpoints are not counted.
         skipped: how many of the steps so far were skipped, since their loss or gradient was infinite or not a number.
+        flow: how gradients flowed in it, every `watch_gradients` steps.
     """
 
     step: int
@@ -27,6 +29,7 @@ class Step:
     learning_rate: float
     seconds: float
     skipped: int = 0
+    flow: Flow | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What watches a run: the metrics file, the best weights, samples, checkpoints, and the reasons to stop early.
+"""What watches a run: files of metrics and gradients, the best weights, samples, checkpoints, and what stops it early.
 
 A listener is called with each event of the loop; it does not change the loop but by `trainer.stop`.
 """
@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from glassgpt.data.tokens import Measure
 from glassgpt.files import read_json_lines, save_tensors, sync_file, write_text
@@ -129,6 +129,40 @@ def rows_up_to(path: Path, last_step: int, every: int) -> list[dict[str, Any]]:
     else:  # one that is damaged may be wanted, unless a later step's comes before it
         lines = next((n for n, step in enumerate(steps) if isinstance(step, int) and step > last_step), len(steps))
     return read_metrics(path, first=lines)
+
+
+class GradientsFile:
+    """Writes gradients.jsonl: a line for each step whose gradients were watched, before its checkpoint is saved.
+
+    Args:
+        folder: of the run. Lines after `last_step`, from before an interruption, are removed.
+        every: steps between lines; None if nothing is watched, and then no file is made.
+        last_step: the step that the run goes on from; 0 for a new one.
+    """
+
+    def __init__(self, folder: RunFolder, every: int | None, last_step: int = 0):
+        self._path = folder.gradients
+        self._file: TextIO | None = None
+        if every is not None or self._path.exists():  # what was watched before may go too far as well
+            rows = rows_up_to(self._path, last_step, every or 1)
+            write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+            self._file = self._path.open("a", encoding="utf-8", newline="\n")
+
+    def __call__(self, event: Event) -> None:
+        """Note a step that was watched."""
+        if self._file is None:
+            return
+        if isinstance(event, Step) and event.flow is not None:
+            row = {"step": event.step, **event.flow.as_json()}
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
+        elif isinstance(event, Checkpoint):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def check_folder(folder: RunFolder) -> Listener:

@@ -28,6 +28,7 @@ from glassgpt.training.checkpoints import (
 from glassgpt.training.evaluation import Score, evaluate, evaluation_windows
 from glassgpt.training.interrupts import stopping_on_interrupt
 from glassgpt.training.listeners import (
+    GradientsFile,
     MetricsFile,
     Samples,
     check_folder,
@@ -155,11 +156,14 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
             also=stack.enter_context(Trackers(recipe, folder, trainer.progress.step, terminal.note)),
         )
         stack.callback(metrics.close)
+        gradients = GradientsFile(folder, recipe.training.watch_gradients, trainer.progress.step)
+        stack.callback(gradients.close)
         stack.enter_context(terminal)
         stack.enter_context(stopping_on_interrupt(trainer, terminal.note))
         listeners = (
             check_folder(folder),
             metrics,
+            gradients,
             samples,  # before anything is saved: a model that cannot write has diverged
             keep_best_weights(trainer, folder),
             save_checkpoints(trainer, folder, recipe),

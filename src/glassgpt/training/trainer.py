@@ -15,6 +15,7 @@ from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
 from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
+from glassgpt.training.flow import Watch
 from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
 from glassgpt.training.optimizer import Optimizer, learning_rate
@@ -132,10 +133,12 @@ class Trainer:
         # that is too high shows, and `update` lowers it.)
         loss_now, norm_now = torch.stack((loss, grad_norm)).tolist()
         is_finite = math.isfinite(loss_now) and math.isfinite(norm_now)
+        watch = self._watch([inputs for inputs, _ in batches])
         if is_finite:
             if 0 < self.config.grad_clip < norm_now:  # else there is nothing to clip, and one pass is saved
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.grad_clip, grad_norm)
             self._scaler.step(self.optimizer, rate / self.config.learning_rate)  # type: ignore[arg-type]
+        flow = None if watch is None else watch.flow()
         self._scaler.update()
         self.optimizer.zero_grad()
 
@@ -148,7 +151,16 @@ class Trainer:
             raise self._diverged(
                 f"{progress.skipped_in_a_row} steps in a row, up to {progress.step}, had no finite gradient"
             )
-        return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped)
+        return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped, flow)
+
+    def _watch(self, inputs: list[Tensor]) -> Watch | None:
+        """Look at the step that is being made, if it is time to."""
+        step, every = self.progress.step, self.config.watch_gradients
+        if every is None or (step + 1) % every:
+            return None
+        set_seed(_step_seed(self.config.seed, step), self.device)  # what dropout drops is what it dropped
+        with mixed_precision(self.device, self.dtype):
+            return Watch(self.model, [self._put(ids) for ids in inputs])
 
     def _put(self, tensor: Tensor) -> Tensor:
         """To the device, without waiting for it where it is another one."""
