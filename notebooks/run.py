@@ -1,8 +1,8 @@
-"""Execute notebooks from top to bottom and store their outputs again, in place, such that a diff shows what changed.
+"""Execute notebooks from top to bottom and store their outputs in place; a diff shows what changed.
 
     python notebooks/run.py                                  # all of them: `make notebooks`
     python notebooks/run.py notebooks/1-tokens.ipynb         # one
-    python notebooks/run.py --try-exercises --out folder …   # what the tests do: the originals stay as they are
+    python notebooks/run.py --try-exercises --out folder …   # what the tests do
 
 Each notebook has a process of its own, this Python, one thread, and an empty folder to be in.
 """
@@ -42,7 +42,7 @@ def solution_code(cell: NotebookNode) -> str:
 
 
 def with_solutions(notebook: NotebookNode) -> NotebookNode:
-    """The same notebook with each folded solution run as code, and its exercise's check once more behind it."""
+    """The same notebook with each folded solution run as code, then its check again."""
     cells: list[NotebookNode] = []
     check = None
     for cell in notebook.cells:
@@ -58,21 +58,19 @@ def with_solutions(notebook: NotebookNode) -> NotebookNode:
 
 
 def execute(notebook: NotebookNode, timeout: int) -> None:
-    """Run all cells in a new process and put their outputs in. Raises CellExecutionError at the first that fails."""
-    own_python = KernelSpecManager(
-        kernel_dirs=[]
-    )  # this one, whatever other "python3" Jupyter knows on this machine
+    """Run all cells in a new process and put their outputs in. Raises CellExecutionError."""
+    own_python = KernelSpecManager(kernel_dirs=[])  # not another "python3" that Jupyter knows here
+    transport = "tcp" if sys.platform == "win32" else "ipc"  # no open port where it can be helped
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         client = NotebookClient(
             notebook,
-            km=AsyncKernelManager(kernel_spec_manager=own_python),
+            km=AsyncKernelManager(kernel_spec_manager=own_python, transport=transport),
             timeout=timeout,
             record_timing=False,
             resources={"metadata": {"path": folder}},
         )
-        client.execute(
-            env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        )
+        client.execute(env={**os.environ, **threads}, cleanup_kc=True)
 
 
 def tidy(notebook: NotebookNode) -> None:
