@@ -60,14 +60,14 @@ def with_solutions(notebook: NotebookNode) -> NotebookNode:
 def execute(notebook: NotebookNode, timeout: int) -> None:
     """Run all cells in a new process and put their outputs in. Raises CellExecutionError."""
     own_python = KernelSpecManager(kernel_dirs=[])  # not another "python3" that Jupyter knows here
-    transport = "tcp" if sys.platform == "win32" else "ipc"  # no open port where it can be helped
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         client = NotebookClient(
             notebook,
-            km=AsyncKernelManager(kernel_spec_manager=own_python, transport=transport),
+            km=AsyncKernelManager(kernel_spec_manager=own_python),
             timeout=timeout,
             record_timing=False,
+            coalesce_streams=True,  # what is printed in pieces is read in one
             resources={"metadata": {"path": folder}},
         )
         client.execute(env={**os.environ, **threads}, cleanup_kc=True)
