@@ -2,10 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from glassgpt.cli.options import Repeated, Switch
 from glassgpt.errors import UserError
+
+if TYPE_CHECKING:
+    from glassgpt.runs import RunFolder
 
 
 def plot(
@@ -17,8 +20,9 @@ def plot(
     log_y: Annotated[bool, Switch] = False,
     smooth: float | None = None,
     labels: Annotated[list[str] | None, Repeated] = None,
+    gradients: Annotated[bool, Switch] = False,
 ) -> None:
-    """Draw the curves of a run again, or those of several runs over each other.
+    """Draw the curves of a run again, or those of several runs over each other, or how gradients flowed in one.
 
     Runs may be finished, killed, or still going. To judge them, whatever their tokenizers, there is `glassgpt compare`:
     a table, and bits per byte against time and text.
@@ -28,7 +32,8 @@ def plot(
     runs
         Run folders.
     out
-        The picture, a .png or .svg. Left out: curves.png in the folder of one run, plot.png for several.
+        The picture, a .png or .svg. Left out: curves.png in the folder of one run, gradients.png there with
+        --gradients, plot.png for several.
     x
         What goes from left to right.
     y
@@ -42,6 +47,9 @@ def plot(
         TensorBoard's terms, where 0.9 is a memory of 10 lines; 0: none. Left out: a twentieth of them all.
     labels
         What a run is to be called, once for each run in their order. Left out: the folders' names.
+    gradients
+        Instead of curves, heatmaps of layers over steps: gradients, updates, weights and activations of one run that
+        was trained with --watch-gradients.
     """
     from glassgpt.runs import RunFolder
     from glassgpt.training.comparison import short_names
@@ -56,6 +64,11 @@ def plot(
     if smooth is not None and not 0 <= smooth < float("inf"):
         raise UserError(f"--smooth {smooth:g}: from 0 to below 1, or a window of 1 or more lines")
     folders = [RunFolder(run) for run in runs]
+    if gradients:
+        if len(runs) > 1 or (x, y, log_x, log_y, smooth, labels) != ("step", None, False, False, None, None):
+            raise UserError("--gradients draws one run by its steps: leave out other runs, and all options but --out")
+        _plot_gradients(folders[0], out)
+        return
     recipes = [folder.read_recipe() for folder in folders]
     view = View(x, log_x, log_y, smooth)
     if len(runs) == 1 and y is None and labels is None:
@@ -72,3 +85,14 @@ def plot(
         if "loss" in y and len({recipe.tokenizer.fingerprint for recipe in recipes}) > 1:
             print("different tokenizers: a loss per token does not compare, --y bits does", file=sys.stderr)
     print(f"curves: {out}")
+
+
+def _plot_gradients(folder: "RunFolder", out: Path | None) -> None:
+    from glassgpt.training.drawing import check_picture
+    from glassgpt.training.flow_drawing import draw_flow
+
+    folder.read_recipe()  # which says so if this is no run folder
+    out = out or folder.gradients.with_suffix(".png")
+    check_picture(out)
+    draw_flow(folder, out)
+    print(f"gradients: {out}")

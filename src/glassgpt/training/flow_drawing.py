@@ -1,0 +1,221 @@
+"""The picture of how gradients flow: heatmaps of layers over steps, one for each figure in gradients.jsonl."""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from glassgpt.errors import UserError
+from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.training.drawing import View, finish, new_figure, save_figure, ticks_of_powers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import SubFigure
+
+Figures = dict[str, dict[str, float | None]]
+
+
+class FlowRow(BaseModel):
+    """A line of gradients.jsonl, as `flow.Flow` has it."""
+
+    step: int
+    parts: Figures
+    blocks: Figures
+
+
+class Panel(NamedTuple):
+    """One heatmap: a figure, what it is, and its scale: powers of ten, from 0 upwards, or both ways from 0."""
+
+    key: str
+    title: str
+    scale: Literal["log", "share", "signed"] = "log"
+
+
+OF_PARTS = (
+    Panel("grad_norm", "length of the gradient"),
+    Panel("update_ratio", "update / weights"),
+    Panel("weight_norm", "length of the weights"),
+)
+OF_BLOCKS = (
+    (
+        Panel("mean", "MLP activations: mean", "signed"),
+        Panel("std", "MLP activations: std"),
+        Panel("tiny", "MLP activations: share of tiny ones", "share"),
+    ),
+    (
+        Panel("residual_mean", "residual stream: mean", "signed"),
+        Panel("residual_std", "residual stream: std"),
+        Panel("dead", "MLP units: share of dead ones", "share"),
+    ),
+)
+NOTHING = "#BBBBBB"  # where there is no figure, or a 0 on a scale of powers
+ROW = 0.16  # inches, of a heatmap with many of them
+FEW = 8  # layers that are all numbered
+DECADES = 6  # below the highest value: what is smaller has the darkest colour
+
+
+def read_flow(path: Path) -> list[FlowRow]:
+    """The lines of a run's gradients.jsonl, at least one.
+
+    Raises:
+        UserError: nothing was watched so far, or a line is damaged.
+    """
+    rows = read_metrics(path)
+    if not rows:
+        raise UserError(
+            f"{path}: nothing in it: gradients are watched with glassgpt train --watch-gradients 10, also of a run "
+            "that goes on"
+        )
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(FlowRow.model_validate(row))
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UserError(f"{path}: damaged: line {number}, {where}: mend it, or remove the line") from None
+    return found
+
+
+def draw_flow(folder: RunFolder, path: Path) -> None:
+    """Draw what was watched in a run; it may have been killed, or be still going.
+
+    Raises:
+        UserError: nothing was watched, or the file is damaged.
+    """
+    rows = read_flow(folder.gradients)
+    parts = _by_kind(rows[-1].parts)
+    blocks = list(rows[-1].blocks)
+    heights = [_height(len(parts)), *(_height(len(blocks)) for _ in OF_BLOCKS if blocks)]
+    figure = new_figure(13, sum(heights) + 0.4)
+    stacked = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    _draw_row(stacked[0], OF_PARTS, [row.parts for row in rows], parts, rows)
+    for number, panels in enumerate(OF_BLOCKS if blocks else (), 1):
+        _draw_row(stacked[number], panels, [row.blocks for row in rows], blocks, rows)
+    save_figure(figure, path)
+
+
+def _height(rows: int) -> float:
+    """Inches for a heatmap of so many rows, with its title and what is below."""
+    return max(1.2, ROW * rows) + 0.75
+
+
+def _by_kind(parts: Iterable[str]) -> list[str]:
+    """The parts of one kind together, layer by layer, each kind where its first one stands."""
+    kinds: dict[str, list[str]] = {}
+    for part in parts:
+        kinds.setdefault(_kind_and_layer(part)[0], []).append(part)
+    return [part for kind in kinds.values() for part in kind]
+
+
+def _kind_and_layer(part: str) -> tuple[str, str]:
+    """`blocks.3.attn.qkv` is attn.qkv of layer 3, `blocks.3` just layer 3."""
+    found = re.fullmatch(r"blocks\.(\d+)\.?(.*)", part)
+    return (found[2], found[1]) if found else (part, "")
+
+
+def _draw_row(
+    figure: "SubFigure",
+    panels: Sequence[Panel],
+    flows: Sequence[Figures],
+    names: Sequence[str],
+    rows: Sequence[FlowRow],
+) -> None:
+    """Heatmaps beside each other, with the same rows."""
+    edges, columns = _columns([row.step for row in rows])
+    for number, (axes, panel) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True)):
+        values = np.full((len(names), len(edges) - 1), np.nan)
+        for column, flow in zip(columns, flows, strict=True):
+            for row, name in enumerate(names):
+                value = flow.get(name, {}).get(panel.key)
+                values[row, column] = np.nan if value is None else value
+        _draw(axes, panel, edges, values)
+        axes.set_title(panel.title, fontsize=10, loc="left")
+        finish(axes, View())
+        axes.grid(visible=False)
+        if number == 0:
+            _name_rows(axes, names)
+
+
+def _columns(steps: Sequence[int]) -> tuple[list[float], list[int]]:
+    """The edges of the columns of a heatmap, and which of them belongs to each step.
+
+    A column ends at its step and begins at the one before; where nothing was watched for a while, which is a gap wider
+    than those on both sides of it, there is an empty column.
+    """
+    gaps = np.diff(steps, prepend=0)
+    edges: list[float] = []
+    columns = []
+    for number, (step, gap) in enumerate(zip(steps, gaps, strict=True)):
+        beside = [*gaps[max(0, number - 1) : number], *gaps[number + 1 : number + 2]]
+        begin = float(step - min(gap, max(beside, default=gap)))
+        if not edges or begin > edges[-1]:
+            edges.append(begin)
+        columns.append(len(edges) - 1)
+        edges.append(float(step))
+    return edges, columns
+
+
+def _draw(axes: "Axes", panel: Panel, edges: Sequence[float], values: np.ndarray) -> None:
+    """One heatmap and its scale of colours."""
+    from matplotlib import colormaps
+
+    shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan) if panel.scale == "log" else values)
+    colours = colormaps["PuOr" if panel.scale == "signed" else "cividis"].with_extremes(bad=NOTHING)
+    norm = _norm(panel, shown.compressed())
+    places = np.arange(len(values) + 1) - 0.5
+    # As an image in an SVG, too: a rectangle for each cell would make it large.
+    mesh = axes.pcolormesh(edges, places, shown, cmap=colours, norm=norm, rasterized=True)
+    axes.set_facecolor(NOTHING)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.02, fraction=0.06, aspect=25)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8)
+    if panel.scale == "log":
+        assert norm.vmin is not None and norm.vmax is not None
+        ticks_of_powers(bar.ax.yaxis, (norm.vmin, norm.vmax))
+    elif panel.scale == "share":
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".rstrip("0") if value else "0")
+
+
+def _norm(panel: Panel, values: np.ndarray) -> "Normalize":
+    """The range of the colours."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    largest = float(np.abs(values).max(initial=0.0))
+    if panel.scale == "signed":
+        return Normalize(-(largest or 1.0), largest or 1.0)
+    if panel.scale == "share":
+        return Normalize(0.0, max(largest, 0.01))
+    largest = largest or 1.0
+    smallest = max(float(values.min(initial=largest)), largest / 10**DECADES)
+    return LogNorm(smallest, largest) if smallest < largest * 0.999 else LogNorm(largest / 2, largest * 2)
+
+
+def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
+    """The kinds, once for each group of rows, and the layers in it, the first and the last one where there are many."""
+    groups = [
+        (kind, [layer for _, layer in found]) for kind, found in groupby(map(_kind_and_layer, names), itemgetter(0))
+    ]
+    kinds: dict[float, str] = {}
+    layers: dict[float, str] = {}
+    first = 0
+    for kind, numbers in groups:
+        last = first + len(numbers) - 1
+        kinds[(first + last) / 2] = kind
+        for place, layer in enumerate(numbers):
+            if len(numbers) <= FEW or place in (0, len(numbers) - 1):
+                layers[first + place] = layer
+        if first:
+            axes.axhline(first - 0.5, color="white", linewidth=1)
+        first = last + 1
+    axes.set_yticks(list(kinds), list(kinds.values()))
+    axes.set_yticks(list(layers), list(layers.values()), minor=True, fontsize=7)
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.tick_params(axis="y", which="major", pad=18)
