@@ -17,6 +17,7 @@ from glassgpt.cli.compare import compare
 from glassgpt.cli.evaluate import evaluate
 from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
+from glassgpt.cli.inspect import inspect
 from glassgpt.cli.options import INTERRUPTED
 from glassgpt.cli.overrides import print_fields, take_overrides
 from glassgpt.cli.play import play
@@ -37,7 +38,7 @@ def make_app() -> App:
         help_flags=["--help", "-h"],
         result_action="return_value",
     )
-    for command in (train, generate, play, evaluate, compare, plot, prepare, info, recipes):
+    for command in (train, generate, play, evaluate, compare, plot, inspect, prepare, info, recipes):
         app.command(command)
     app.command(tokenizer)
     app.command(bench)

@@ -1,0 +1,50 @@
+"""glassgpt inspect"""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from glassgpt.cli.options import Switch
+
+
+def inspect(
+    run: Path,
+    /,
+    *,
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    out: Path,
+    crop_prompt: Annotated[bool, Switch] = False,
+    no_pictures: Annotated[bool, Switch] = False,
+    device: str = "auto",
+) -> None:
+    """See what a trained model does with a text: attention, the logit lens, surprise.
+
+    Writes one page to explore it with in any browser (page.html, which needs no network), pictures as PNG and SVG, and
+    the data behind them as CSV and JSON.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    prompt
+        The text to look at.
+    out
+        The folder to write: new, empty, or of an earlier inspection, which is replaced.
+    crop_prompt
+        Look only at the end of a text that is longer than the model's context, instead of refusing it.
+    no_pictures
+        Only the page and the data.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    """
+    from glassgpt.inspection.report import inspect_run
+    from glassgpt.runs import load
+
+    summary = inspect_run(load(run, device), prompt, out, crop=crop_prompt, pictures=not no_pictures)
+    folders = [path.parts[0] for path in summary.files if len(path.parts) > 1]
+    print(f"{out / 'page.html'}: {summary.page_bytes / 1e6:.1f} MB, {summary.tokens} tokens: open it in a browser")
+    for folder in dict.fromkeys(folders):
+        print(f"{out / folder}: {folders.count(folder)} files")
+    for what in summary.left_out:
+        print(f"left out: {what}")
