@@ -7,12 +7,13 @@ else
   BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test check clean help
+.PHONY: demo test check notebooks clean help
 
 help:
 	@echo "make demo   train the default recipe on text that is always there, in about a minute"
 	@echo "make test   run every test"
 	@echo "make check  format, lint, types and the layer test"
+	@echo "make notebooks  execute the course again and store its outputs"
 	@echo "make clean  remove the virtual environment and caches (never runs/)"
 
 demo: $(VENV)/.installed
@@ -26,6 +27,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python notebooks/run.py
 
 $(VENV)/bin/python $(VENV)/Scripts/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "glassgpt needs Python 3.11 or later: make PYTHON=python3.12 …")'
