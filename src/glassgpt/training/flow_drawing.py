@@ -12,12 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from glassgpt.errors import UserError
 from glassgpt.runs import RunFolder, read_metrics
-from glassgpt.training.drawing import View, finish, new_figure, save_figure, ticks_of_powers
+from glassgpt.training.drawing import View, finish, new_figure, plain, save_figure, ticks_of_powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
-    from matplotlib.figure import SubFigure
 
 Figures = dict[str, dict[str, float | None]]
 
@@ -39,8 +38,8 @@ class Panel(NamedTuple):
 
 
 OF_PARTS = (
-    Panel("grad_norm", "length of the gradient"),
-    Panel("update_ratio", "update / weights"),
+    Panel("grad_norm", "length of the gradient, before clipping"),
+    Panel("update_ratio", "length of the update / of the weights"),
     Panel("weight_norm", "length of the weights"),
 )
 OF_BLOCKS = (
@@ -90,14 +89,18 @@ def draw_flow(folder: RunFolder, path: Path) -> None:
         UserError: nothing was watched, or the file is damaged.
     """
     rows = read_flow(folder.gradients)
-    parts = _by_kind(rows[-1].parts)
-    blocks = list(rows[-1].blocks)
-    heights = [_height(len(parts)), *(_height(len(blocks)) for _ in OF_BLOCKS if blocks)]
-    figure = new_figure(13, sum(heights) + 0.4)
-    stacked = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    _draw_row(stacked[0], OF_PARTS, [row.parts for row in rows], parts, rows)
-    for number, panels in enumerate(OF_BLOCKS if blocks else (), 1):
-        _draw_row(stacked[number], panels, [row.blocks for row in rows], blocks, rows)
+    parts, blocks = _by_kind(rows[-1].parts), list(rows[-1].blocks)
+    stripes = [(OF_PARTS, parts, [row.parts for row in rows])]
+    if blocks:
+        stripes += [(panels, blocks, [row.blocks for row in rows]) for panels in OF_BLOCKS]
+    heights = [_height(len(names)) for _, names, _ in stripes]
+    figure = new_figure(13, sum(heights) + 0.6)
+    grid = figure.subplots(len(stripes), 3, sharey="row", squeeze=False, height_ratios=heights)
+    is_whole = True
+    for axes, stripe in zip(grid, stripes, strict=True):
+        is_whole &= _draw_stripe(axes, *stripe, [row.step for row in rows])
+    figure.suptitle(f"{plain(folder.path.resolve().name)}: {len(rows)} steps watched", fontsize=12)
+    figure.supxlabel("step" if is_whole else "step   (grey: not watched, 0, or not finite)", fontsize=10)
     save_figure(figure, path)
 
 
@@ -120,27 +123,29 @@ def _kind_and_layer(part: str) -> tuple[str, str]:
     return (found[2], found[1]) if found else (part, "")
 
 
-def _draw_row(
-    figure: "SubFigure",
+def _draw_stripe(
+    stripe: Sequence["Axes"],
     panels: Sequence[Panel],
-    flows: Sequence[Figures],
     names: Sequence[str],
-    rows: Sequence[FlowRow],
-) -> None:
-    """Heatmaps beside each other, with the same rows."""
-    edges, columns = _columns([row.step for row in rows])
-    for number, (axes, panel) in enumerate(zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True)):
+    flows: Sequence[Figures],
+    steps: Sequence[int],
+) -> bool:
+    """Heatmaps beside each other, with the same rows. Returns whether there is a figure everywhere."""
+    edges, columns = _columns(steps)
+    is_whole = True
+    for axes, panel in zip(stripe, panels, strict=True):
         values = np.full((len(names), len(edges) - 1), np.nan)
         for column, flow in zip(columns, flows, strict=True):
             for row, name in enumerate(names):
                 value = flow.get(name, {}).get(panel.key)
                 values[row, column] = np.nan if value is None else value
-        _draw(axes, panel, edges, values)
+        is_whole &= _draw(axes, panel, edges, values)
         axes.set_title(panel.title, fontsize=10, loc="left")
         finish(axes, View())
         axes.grid(visible=False)
-        if number == 0:
-            _name_rows(axes, names)
+        axes.tick_params(axis="y", which="both", length=0)
+    _name_rows(stripe, names)
+    return is_whole
 
 
 def _columns(steps: Sequence[int]) -> tuple[list[float], list[int]]:
@@ -162,8 +167,8 @@ def _columns(steps: Sequence[int]) -> tuple[list[float], list[int]]:
     return edges, columns
 
 
-def _draw(axes: "Axes", panel: Panel, edges: Sequence[float], values: np.ndarray) -> None:
-    """One heatmap and its scale of colours."""
+def _draw(axes: "Axes", panel: Panel, edges: Sequence[float], values: np.ndarray) -> bool:
+    """One heatmap and its scale of colours. Returns whether there is a figure everywhere."""
     from matplotlib import colormaps
 
     shown = np.ma.masked_invalid(np.where(values > 0, values, np.nan) if panel.scale == "log" else values)
@@ -182,6 +187,7 @@ def _draw(axes: "Axes", panel: Panel, edges: Sequence[float], values: np.ndarray
         ticks_of_powers(bar.ax.yaxis, (norm.vmin, norm.vmax))
     elif panel.scale == "share":
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".rstrip("0") if value else "0")
+    return not np.ma.is_masked(shown)
 
 
 def _norm(panel: Panel, values: np.ndarray) -> "Normalize":
@@ -198,24 +204,20 @@ def _norm(panel: Panel, values: np.ndarray) -> "Normalize":
     return LogNorm(smallest, largest) if smallest < largest * 0.999 else LogNorm(largest / 2, largest * 2)
 
 
-def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
+def _name_rows(stripe: Sequence["Axes"], names: Sequence[str]) -> None:
     """The kinds, once for each group of rows, and the layers in it, the first and the last one where there are many."""
-    groups = [
-        (kind, [layer for _, layer in found]) for kind, found in groupby(map(_kind_and_layer, names), itemgetter(0))
-    ]
     kinds: dict[float, str] = {}
-    layers: dict[float, str] = {}
+    layers: dict[int, str] = {}
     first = 0
-    for kind, numbers in groups:
+    for kind, group in groupby(map(_kind_and_layer, names), itemgetter(0)):
+        numbers = [layer for _, layer in group]
         last = first + len(numbers) - 1
-        kinds[(first + last) / 2] = kind
-        for place, layer in enumerate(numbers):
-            if len(numbers) <= FEW or place in (0, len(numbers) - 1):
-                layers[first + place] = layer
-        if first:
+        kinds[(first + last) / 2] = kind or "layer"
+        layers |= {first + n: layer for n, layer in enumerate(numbers) if len(numbers) <= FEW or n in (0, last - first)}
+        for axes in stripe if first else ():
             axes.axhline(first - 0.5, color="white", linewidth=1)
         first = last + 1
-    axes.set_yticks(list(kinds), list(kinds.values()))
-    axes.set_yticks(list(layers), list(layers.values()), minor=True, fontsize=7)
-    axes.tick_params(axis="y", which="both", length=0)
-    axes.tick_params(axis="y", which="major", pad=18)
+    stripe[0].yaxis.remove_overlapping_locs = False  # the layer in the middle of a kind has a number, too
+    stripe[0].set_yticks(list(kinds), list(kinds.values()), fontsize=9)
+    stripe[0].set_yticks(list(layers), list(layers.values()), minor=True, fontsize=7)
+    stripe[0].tick_params(axis="y", which="major", pad=18)
