@@ -62,7 +62,7 @@ function strongest(layer, head, query, count) {
 }
 function bars(entries) {
   return make("ul", { className: "bars" }, ...entries.map(([label, p]) => make("li", {}, make("span", { textContent: label, title: label }),
-    make("span", { textContent: percent(p) }), make("meter", { min: 0, max: 1, value: p, "aria-label": `${label}: ${percent(p)}` }))));
+    make("span", { textContent: percent(p) }), make("span", { className: "bar", "aria-hidden": true }, make("span", { style: `width: ${100 * p}%` })))));
 }
 // One of many takes part in Tab's order; arrow keys go to the others.
 function rove(elements, chosen, attribute) {
@@ -197,7 +197,7 @@ function drawMap() {
   if (key <= token) { pen.lineWidth = 3; pen.strokeRect(margin + key * cell, margin + token * cell, Math.max(cell, 4), Math.max(cell, 4)); }
 }
 function sayCell(query = state.token, key = state.key) {
-  $("cell").textContent = key > query ? `${at(query)} cannot look ahead, at ${at(key)}`
+  $("cell").textContent = !has(state.layer) ? "The attention maps are left out of this page." : key > query ? `${at(query)} cannot look ahead, at ${at(key)}`
     : `${at(query)} looks at ${at(key)} with ${percent(weight(state.layer, state.head, query, key))} of its weight`;
 }
 function makeMap() {
@@ -215,7 +215,7 @@ function showAttention() {
   state.key = Math.min(state.key, token);
   drawMap();
   sayCell();
-  const rows = Array.from({ length: token + 1 }, (_, key) => make("tr", {}, make("th", { scope: "row", textContent: key }), make("td", { textContent: tokens[key] }), make("td", { textContent: weight(layer, head, token, key).toFixed(3) })));
+  const rows = Array.from({ length: has(layer) ? token + 1 : 0 }, (_, key) => make("tr", {}, make("th", { scope: "row", textContent: key }), make("td", { textContent: tokens[key] }), make("td", { textContent: weight(layer, head, token, key).toFixed(3) })));
   $("row").replaceChildren(make("caption", { textContent: `Where token ${at(token)} looks, layer ${layer}, head ${head}` }),
     make("thead", {}, make("tr", {}, ...["position", "token", "weight"].map((textContent) => make("th", { scope: "col", textContent })))), make("tbody", {}, ...rows));
 }
@@ -248,6 +248,9 @@ function showLens() {
   const cells = [...$("lens-table").querySelectorAll("td")];
   const chosen = cells.find((cell) => +cell.dataset.depth === state.depth && +cell.dataset.position === state.token);
   rove(cells, chosen, "aria-selected");
+  const box = $("lens-table").parentElement, first = $("lens-table").querySelector("th").offsetWidth; // scroll it alone, not the page
+  if (chosen.offsetLeft - first < box.scrollLeft) box.scrollLeft = chosen.offsetLeft - first;
+  else if (chosen.offsetLeft + chosen.offsetWidth > box.scrollLeft + box.clientWidth) box.scrollLeft = chosen.offsetLeft + chosen.offsetWidth - box.clientWidth;
   $("lens-table").querySelectorAll("thead th").forEach((th) => th.classList.toggle("here", +th.dataset.position === state.token));
   showPrediction();
 }
@@ -301,7 +304,9 @@ function makeStatistics() {
 
 // --- all together --------------------------------------------------------------------------------------------------
 function choose(change) {
+  const looksAnew = !("key" in change) && ["token", "layer", "head"].some((name) => name in change && change[name] !== state[name]);
   Object.assign(state, change);
+  if (looksAnew) state.key = strongest(state.layer, state.head, state.token, 1)[0][0];
   show();
 }
 function show() {
@@ -321,7 +326,7 @@ $("about").textContent = data.about;
 $("left-out").textContent = data.left_out.length ? `Left out, so that this page stays small: ${data.left_out.join("; ")}.` : "";
 $("left-out").hidden = !data.left_out.length;
 makeRamp(); makeText(); makeGrid(); makeMap(); makeLens(); makeStatistics();
-show();
+choose({ token: T - 1, head: 0, key: strongest(state.layer, 0, T - 1, 1)[0][0] });
 drawThumbs();
 dark.addEventListener("change", () => { makeRamp(); fillLens(); show(); drawThumbs(); });
 new ResizeObserver(drawMap).observe($("map"));

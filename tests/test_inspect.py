@@ -1,0 +1,218 @@
+"""`glassgpt inspect`: what it writes, that it is whole, what it says of bad input, and that pictures can be drawn."""
+
+import csv
+import json
+import re
+import warnings
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glassgpt.errors import UserError
+from glassgpt.inspection import pictures, report
+from glassgpt.inspection.attention import attention_maps
+from glassgpt.inspection.findings import Findings, look
+from glassgpt.inspection.page import pack, write_page
+from glassgpt.model import ModelConfig, make_model
+from glassgpt.runs import load
+from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
+from glassgpt.training.drawing import save_figure
+from tests.conftest import TEXT, call
+
+PROMPT = "the cat sat"
+
+
+def findings_of(text: str, **changes: object) -> Findings:
+    tokenizer = CharTokenizer(text)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": len(text), "vocab_size": tokenizer.vocab_size}
+    model = make_model(ModelConfig.parse({**shape, **changes}, "test")).eval()
+    return look(model, tokenizer, tokenizer.encode(text), "Inside a test")
+
+
+def data_in(page: Path) -> dict:
+    found = re.search('<script type="application/json" id="data">(.*)</script>', page.read_text(encoding="utf-8"))
+    assert found
+    return json.loads(found[1])
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def inspected(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("inspected") / "out"
+    assert call("inspect", trained_run, "--prompt", PROMPT, "--out", out, "--device", "cpu") == 0
+    return out
+
+
+def test_it_writes_page_pictures_and_data(inspected: Path) -> None:
+    assert {path.name for path in inspected.iterdir()} == {"page.html", "pictures", "data"}
+    drawn = {path.stem for path in (inspected / "pictures").glob("*.svg")}
+    assert {"text", "attention", "lens", "embedding", "sampling"} <= drawn  # (rotary: positions, too)
+    assert drawn == {path.stem for path in (inspected / "pictures").glob("*.png")}
+    assert not list(inspected.rglob("*.tmp"))
+
+
+def test_the_figures_are_the_models(inspected: Path, trained_run: Path) -> None:
+    run = load(trained_run, "cpu")
+    ids = run.tokenizer.encode(PROMPT)
+    with torch.no_grad():
+        shares = run.model(torch.tensor([ids]))[0].softmax(-1)
+    rows = table(inspected / "data" / "tokens.csv")
+    assert [int(row["id"]) for row in rows] == ids
+    assert rows[0]["probability"] == ""
+    for position, row in enumerate(rows[1:], 1):
+        share = shares[position - 1, ids[position]]
+        assert float(row["probability"]) == pytest.approx(share.item(), rel=1e-4)
+        assert int(row["rank"]) == 1 + (shares[position - 1] > share).sum()
+        assert float(row["surprise_bits"]) == pytest.approx(-share.log2().item(), abs=1e-4)
+    own = [row for row in table(inspected / "data" / "lens.csv") if row["layer"] == "block 1"]
+    assert [float(row["p_1"]) for row in own] == pytest.approx(shares.amax(-1).tolist(), rel=1e-4)
+    assert own[-1]["next_rank"] == ""  # nobody knows
+    weights = attention_maps(run.model, ids)
+    line = next(
+        r for r in table(inspected / "data" / "attention.csv") if r["layer"] == r["head"] == "1" and r["query"] == "5"
+    )
+    assert [float(line[f"key_{key}"]) for key in range(6)] == pytest.approx(weights[1, 1, 5, :6].tolist(), abs=1e-5)
+    assert not line["key_6"]
+
+
+def test_json_and_csv_say_the_same(inspected: Path) -> None:
+    for path in (inspected / "data").glob("*.json"):
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        as_text = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+        assert table(path.with_suffix(".csv")) == as_text
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(inspected: Path) -> None:
+    page = (inspected / "page.html").read_text(encoding="utf-8")
+    assert "Content-Security-Policy\" content=\"default-src 'none';" in page
+    assert not re.search(r"https?:|//[a-z]+\.|@import|\bfetch\(|XMLHttpRequest|url\(", page)
+    assert "/*{" not in page
+
+
+@pytest.mark.parametrize(
+    "text", ["</script><script>alert(1)</script><!--", "/*{js}*/ /*{data}*/ {css}", "\u2028 \ud800 é\t😀\n"]
+)
+def test_no_text_breaks_the_page(tmp_path: Path, text: str) -> None:
+    findings = findings_of(text)
+    write_page(tmp_path / "page.html", findings)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<script") == page.count("</script>") == 2
+    data = data_in(tmp_path / "page.html")
+    assert data["tokens"] == findings.labels and len(data["tokens"]) == len(text)
+
+
+def test_packed_weights_are_near_the_weights() -> None:
+    weights = torch.rand(3, 9, 9).tril().softmax(-1).tril()
+    rows, columns = np.tril_indices(9)
+    packed = np.frombuffer(b64decode(pack(weights)), dtype=np.uint8).reshape(3, -1)
+    assert np.allclose((packed / 255) ** 2, weights.numpy()[:, rows, columns], atol=1 / 255)
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 5])
+def test_a_page_that_is_too_large_leaves_layers_out_and_says_so(tmp_path: Path, room: int) -> None:
+    findings = findings_of("a text of some forty signs, for a small page", n_layer=5)
+    whole = write_page(tmp_path / "page.html", findings)
+    assert not whole.left_out and whole.bytes == (tmp_path / "page.html").stat().st_size
+    per_layer = len(pack(findings.attention[0])) + 3
+    limit = whole.bytes - 5 * per_layer + room * per_layer + 1100
+    less = write_page(tmp_path / "page.html", findings, limit=limit)
+    kept = [packed is not None for packed in data_in(tmp_path / "page.html")["attention"]]
+    assert sum(kept) == room and less.bytes <= limit
+    assert room == 0 or kept[-1]
+    assert data_in(tmp_path / "page.html")["left_out"] == less.left_out
+    missing = "" if room == 5 else "all layers" if room == 0 else ", ".join(str(i) for i in range(5) if not kept[i])
+    assert missing in "".join(less.left_out)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--prompt", ""], "the prompt is empty"),
+        (["--prompt", "the cat sat on the mat. the dog"], "--crop-prompt"),
+        (["--prompt", "THE €"], "'T'"),
+        (["--prompt", "the", "--out", "{file}"], "a file is where a folder is to be"),
+        (["--prompt", "the", "--out", "{file}/in"], "text.txt"),
+        (["--prompt", "the", "--out", "{used}"], "holds something else"),
+        (["--prompt", "the", "--device", "gpu"], "gpu"),
+        ([], "--prompt"),
+    ],
+)
+def test_bad_input_is_one_line(
+    trained_run: Path, tmp_path: Path, text_file: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    used = tmp_path / "used"
+    (used / "data").mkdir(parents=True)
+    (used / "data" / "mine.txt").write_text("precious", encoding="utf-8")
+    words = [word.format(file=text_file, used=used) for word in words]
+    out = [] if "--out" in words else ["--out", tmp_path / "out"]
+    assert call("inspect", trained_run, *words, *out) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert (used / "data" / "mine.txt").exists() and not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_and_what_is_no_gpt(
+    tmp_path: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("inspect", tmp_path / "none", "--prompt", "a", "--out", tmp_path / "out") == 2
+    assert "no such run folder" in capsys.readouterr().err
+    run = load(trained_run, "cpu")
+    run.__dict__["model"] = torch.nn.Linear(2, 2)
+    with pytest.raises(UserError, match="only a GPT"):
+        report.inspect_run(run, "the", tmp_path / "out")
+
+
+def test_a_long_prompt_is_cropped_if_asked(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "out"
+    assert call("inspect", trained_run, "--prompt", TEXT, "--crop-prompt", "--out", out, "--no-pictures") == 0
+    assert "16 tokens" in capsys.readouterr().out
+    assert "".join(row["token"] for row in table(out / "data" / "tokens.csv")).endswith("on␣the␣log.⏎")
+    assert not (out / "pictures").exists()
+    assert call("inspect", trained_run, "--prompt", "t", "--out", out, "--no-pictures") == 0  # again, over it
+    assert len(data_in(out / "page.html")["tokens"]) == 1
+
+
+def test_too_many_weights_are_not_written_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST_WEIGHTS", 10)
+    summary = report.write_report(findings_of("four"), tmp_path / "out", pictures=False)
+    assert not (tmp_path / "out" / "data" / "attention.csv").exists()
+    assert "attention.csv: 40 weights" in summary.left_out[0]
+
+
+@pytest.mark.parametrize("length", [1, 4, 60, 205])
+def test_pictures_of_any_length(tmp_path: Path, length: int) -> None:
+    """Drawn and saved with no warning; what is not Latin, or would be a formula, is no obstacle."""
+    text = ("$x^2$ _a\n漢\t\u0301 the end. " * 20)[:length]
+    findings = findings_of(text, position="rotary" if length == 4 else "learned")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, figure in report._figures(findings):
+            save_figure(figure, tmp_path / f"{name}.png")
+            assert max(figure.get_size_inches()) < 40
+
+
+def test_no_tokens_overlap_in_the_coloured_text() -> None:
+    labels = ["␣word", "⏎", "漢", "\\xe2\\x82", "a" * 200] * 30
+    lines = pictures._lines(labels, 84)
+    assert [token for line in lines for _, _, token in line] == list(range(150))
+    for line in lines:
+        ends = [place + pictures._width(label) for place, label, _ in line]
+        assert [place for place, _, _ in line] == [0, *ends[:-1]] and ends[-1] <= 84
+
+
+def test_partial_characters_are_shown(tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer()
+    model = make_model(ModelConfig(vocab_size=260, block_size=8, n_layer=1, n_head=1, n_embd=8)).eval()
+    findings = look(model, tokenizer, tokenizer.encode("é€"), "bytes")
+    assert findings.labels == ["\\xc3", "\\xa9", "\\xe2", "\\x82", "\\xac"]
+    assert findings.vocabulary[-1] == "#259"  # room that the tokenizer has no use for
+    write_page(tmp_path / "page.html", findings)
