@@ -92,7 +92,7 @@ def induction_scores(model: nn.Module, *, length: int = 24, seed: int = 0) -> Te
     else:
         piece = torch.randint(config.vocabulary, (length,), generator=generator)
     weights = attention_maps(model, piece.repeat(2))  # (L, H, 2·length, 2·length)
-    # Query `length + t` and key `t + 1`, for every t but the last, whose next token is new in the repetition.
+    # Query `length + t` and key `t + 1`. (The diagonal's first place is the query before: nothing was repeated yet.)
     return weights.diagonal(1 - length, dim1=-2, dim2=-1)[..., 1:].mean(dim=-1)
 
 

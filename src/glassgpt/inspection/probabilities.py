@@ -59,7 +59,7 @@ def predictions(logits: Tensor, next_ids: Tensor, top: int) -> Prediction:
     """
     logits = logits.float().cpu()
     logprobs = logits.log_softmax(dim=-1)  # (T, V)
-    if not logprobs.isfinite().all():
+    if not math.isfinite(logprobs.sum()):  # (one that is no number makes the sum one, too)
         raise not_a_number()
     probabilities = logprobs.exp()
     top_probabilities, top_ids = probabilities.topk(min(top, logits.shape[-1]))
