@@ -29,13 +29,16 @@ const RAMPS = {
   light: [[255, 254, 242], [216, 238, 184], [115, 194, 187], [44, 127, 184], [10, 32, 96]],
   dark: [[11, 26, 51], [53, 69, 108], [111, 111, 115], [184, 169, 107], [254, 232, 56]],
 };
-let table; // 256 colours of the ramp in use
+let drawn; // whose image the large map has
+let table, pixel; // 256 colours of the ramp in use; the same as an image's pixels
 function makeRamp() {
   const stops = RAMPS[dark.matches ? "dark" : "light"];
   table = Array.from({ length: 256 }, (_, i) => {
     const place = i / 255 * (stops.length - 1), low = Math.min(Math.floor(place), stops.length - 2);
     return stops[low].map((from, c) => Math.round(from + (stops[low + 1][c] - from) * (place - low)));
   });
+  pixel = table.map((rgb) => new Uint32Array(new Uint8Array([...rgb, 255]).buffer)[0]);
+  drawn = "";
 }
 const colour = (share) => table[Math.round(255 * clamp(share, 0, 1))];
 function paint(element, share) {
@@ -53,12 +56,18 @@ function triangles(layer) {
 }
 const has = (layer) => data.attention[layer] != null;
 function root(layer, head, query, key) { // √w from 0 to 1
-  if (key > query || !has(layer)) return 0;
-  return triangles(layer)[head * T * (T + 1) / 2 + query * (query + 1) / 2 + key] / 255;
+  const triangle = triangles(layer);
+  if (key > query || !triangle) return 0;
+  return triangle[head * T * (T + 1) / 2 + query * (query + 1) / 2 + key] / 255;
 }
 const weight = (layer, head, query, key) => root(layer, head, query, key) ** 2;
 function strongest(layer, head, query, count) {
   return Array.from({ length: query + 1 }, (_, key) => [key, weight(layer, head, query, key)]).sort((a, b) => b[1] - a[1]).slice(0, count);
+}
+function peak(layer, head, query) { // the token that it looks at most, and how much
+  let best = 0;
+  for (let key = 1; key <= query; key++) if (root(layer, head, query, key) > root(layer, head, query, best)) best = key;
+  return [best, weight(layer, head, query, best)];
 }
 function bars(entries) {
   return make("ul", { className: "bars" }, ...entries.map(([label, p]) => make("li", {}, make("span", { textContent: label, title: label }),
@@ -142,22 +151,21 @@ function makeGrid() {
   });
   state.layer = layers[0] ?? 0;
 }
-function drawThumb(button) { // of more tokens than there is room for, each point is the largest weight in its square
-  const canvas = button.firstChild, n = Math.min(T, 96), step = T / n;
-  canvas.width = canvas.height = n;
-  const values = new Uint8Array(n * n), triangle = triangles(+button.dataset.layer), from = +button.dataset.head * T * (T + 1) / 2;
-  for (let query = 0, i = from; query < T; query++) {
+// A head's map as an image; of more tokens than points, each point is the largest weight in its square.
+function drawHead(canvas, layer, head, points) {
+  const n = canvas.width = canvas.height = Math.min(T, points), step = T / n, values = new Uint8Array(n * n), triangle = triangles(layer);
+  for (let query = 0, i = head * T * (T + 1) / 2; query < T; query++) {
     const row = Math.floor(query / step) * n;
     for (let key = 0; key <= query; key++, i++) {
       const place = row + Math.floor(key / step);
-      if (triangle[i] > values[place]) values[place] = triangle[i];
+      if (triangle && triangle[i] > values[place]) values[place] = triangle[i];
     }
   }
-  const image = new ImageData(n, n);
-  for (let row = 0; row < n; row++) for (let column = 0; column <= row; column++)
-    image.data.set([...table[values[row * n + column]], 255], 4 * (row * n + column));
+  const image = new ImageData(n, n), pixels = new Uint32Array(image.data.buffer);
+  for (let row = 0; row < n; row++) for (let column = 0; column <= row; column++) pixels[row * n + column] = pixel[values[row * n + column]];
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
+const drawThumb = (button) => drawHead(button.firstChild, +button.dataset.layer, +button.dataset.head, 96);
 let turn = 0;
 function drawThumbs() { // a layer a frame: the page answers meanwhile
   const mine = ++turn, rest = [...thumbs];
@@ -165,6 +173,7 @@ function drawThumbs() { // a layer a frame: the page answers meanwhile
   requestAnimationFrame(next);
 }
 let place = { margin: 0, cell: 1 }; // of the large map, in CSS pixels
+const image = document.createElement("canvas");
 function drawMap() {
   const canvas = $("map"), side = canvas.clientWidth || 480, scale = devicePixelRatio || 1, pen = canvas.getContext("2d");
   const labelled = T <= 40, margin = labelled ? 76 : 34, cell = (side - margin) / T;
@@ -172,10 +181,10 @@ function drawMap() {
   place = { margin, cell };
   canvas.width = canvas.height = Math.round(side * scale);
   pen.scale(scale, scale);
-  for (let query = 0; query < T; query++) for (let other = 0; other <= query; other++) {
-    pen.fillStyle = `rgb(${colour(root(layer, head, query, other)).join(" ")})`;
-    pen.fillRect(margin + other * cell, margin + query * cell, cell + 0.3, cell + 0.3);
-  }
+  if (drawn !== `${layer} ${head}`) drawHead(image, layer, head, T);
+  drawn = `${layer} ${head}`;
+  pen.imageSmoothingEnabled = cell * scale < 1;
+  pen.drawImage(image, margin, margin, side - margin, side - margin);
   pen.font = `${clamp(cell * 0.8, 8, 12)}px ui-monospace, "DejaVu Sans Mono", monospace`;
   pen.textBaseline = "middle";
   const every = labelled ? 1 : Math.ceil(T / 8 / 10) * 10;
@@ -285,7 +294,7 @@ function showStatistics() {
   });
   const value = (row) => row[state.sort] ?? -Infinity, sign = state.down ? -1 : 1;
   const rows = [...statistics].sort((a, b) => sign * (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0)).map((row) => {
-    const best = has(row.layer) ? strongest(row.layer, row.head, state.token, 1).map(([key, w]) => `${at(key)} ${percent(w)}`)[0] : "left out";
+    const [key, w] = peak(row.layer, row.head, state.token), best = has(row.layer) ? `${at(key)} ${percent(w)}` : "left out";
     const choice = make("button", { type: "button", textContent: `layer ${row.layer}`, disabled: !has(row.layer), "aria-label": `choose layer ${row.layer}, head ${row.head}`, data: { layer: row.layer, head: row.head } });
     return make("tr", { className: row.layer === state.layer && row.head === state.head ? "chosen" : "" }, make("th", { scope: "row" }, choice), make("td", { textContent: row.head }),
       ...COLUMNS.slice(2).map(([key]) => make("td", { textContent: number(row[key], key === "distance" ? 1 : 2) })), make("td", { textContent: best }));
@@ -306,7 +315,7 @@ function makeStatistics() {
 function choose(change) {
   const looksAnew = !("key" in change) && ["token", "layer", "head"].some((name) => name in change && change[name] !== state[name]);
   Object.assign(state, change);
-  if (looksAnew) state.key = strongest(state.layer, state.head, state.token, 1)[0][0];
+  if (looksAnew) state.key = peak(state.layer, state.head, state.token)[0];
   show();
 }
 function show() {
@@ -316,7 +325,7 @@ function show() {
   showAttention();
   showLens();
   showStatistics();
-  const [[key, w]] = strongest(layer, head, token, 1);
+  const [key, w] = peak(layer, head, token);
   const surprise = token ? `, surprise ${number(data.surprise[token])} bits` : "";
   const looks = has(layer) ? ` Layer ${layer}, head ${head} looks most at ${at(key)}, ${percent(w)}.` : "";
   $("status").textContent = `Token ${token}: ${tokens[token]}${surprise}.${looks} Lens, ${lens.layers[depth]}: ${name(lens.ids[depth][token][0])}, ${percent(lens.probabilities[depth][token][0])}.`;
@@ -326,7 +335,7 @@ $("about").textContent = data.about;
 $("left-out").textContent = data.left_out.length ? `Left out, so that this page stays small: ${data.left_out.join("; ")}.` : "";
 $("left-out").hidden = !data.left_out.length;
 makeRamp(); makeText(); makeGrid(); makeMap(); makeLens(); makeStatistics();
-choose({ token: T - 1, head: 0, key: strongest(state.layer, 0, T - 1, 1)[0][0] });
+choose({ token: T - 1, head: 0, key: peak(state.layer, 0, T - 1)[0] });
 drawThumbs();
 dark.addEventListener("change", () => { makeRamp(); fillLens(); show(); drawThumbs(); });
 new ResizeObserver(drawMap).observe($("map"));

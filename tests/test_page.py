@@ -1,0 +1,312 @@
+"""The page of `glassgpt inspect` in a real browser: what it shows is what was found, and no request leaves it.
+
+It takes a Chromium or Chrome that is installed (Debian: `apt-get install chromium`; `GLASSGPT_CHROMIUM` names another
+one) and Playwright's Python package; nothing is downloaded.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glassgpt.inspection.findings import Findings, look
+from glassgpt.inspection.page import write_page
+from glassgpt.model import ModelConfig, make_model
+from glassgpt.tokenizers import CharTokenizer
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+)
+TEXT = "the cat sat on the mat.\n<b>the"
+LONG = (TEXT + " and so on\n") * 6  # over 200 tokens
+
+
+def find_browser() -> str | None:
+    found = (shutil.which(name) for name in (os.environ.get("GLASSGPT_CHROMIUM", ""), *NAMES) if name)
+    return next((path for path in (*found, *(place for place in PLACES if Path(place).is_file())) if path), None)
+
+
+def findings_of(text: str) -> Findings:
+    torch.manual_seed(1)
+    tokenizer = CharTokenizer(TEXT + LONG)
+    shape = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 256, "vocab_size": tokenizer.vocab_size}
+    model = make_model(ModelConfig(**shape, init_std=0.4)).eval()  # attention that is not all alike
+    return look(model, tokenizer, tokenizer.encode(text), "Inside a test")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("needs a browser: apt-get install chromium, or name one in GLASSGPT_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    return findings_of(TEXT)
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens a page of findings; at the end, nothing must have been asked of anyone, and nothing gone wrong."""
+    asked: list[str] = []
+    wrong: list[str] = []
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900}, color_scheme="light")
+
+    def opened(findings: Findings, **options: Any) -> Any:
+        write_page(tmp_path / "page.html", findings, **options)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_selector("body[data-drawn=all]", state="attached")
+        return page
+
+    yield opened
+    context.close()
+    assert asked == [(tmp_path / "page.html").as_uri()]
+    assert not wrong
+
+
+def token(page: Any, position: int) -> Any:
+    return page.locator("#tokens button").nth(position)
+
+
+def background(locator: Any) -> str:
+    return str(locator.evaluate("element => getComputedStyle(element).backgroundColor"))
+
+
+def lightness(locator: Any) -> float:
+    red, green, blue = map(int, re.findall(r"\d+", background(locator))[:3])
+    return 0.3 * red + 0.59 * green + 0.11 * blue
+
+
+def percent_in(text: str) -> float:
+    found = re.search(r"(\d+(?:\.\d+)?) %", text)
+    assert found, text
+    return float(found[1]) / 100
+
+
+def test_the_text_is_there_and_coloured_by_surprise(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    assert page.title() == page.locator("h1").inner_text() == "Inside a test"
+    assert page.locator("#tokens button").all_text_contents() == findings.labels
+    surprise = findings.probabilities.surprise
+    least, most = int(surprise.argmin()) + 1, int(surprise.argmax()) + 1
+    assert lightness(token(page, least)) > lightness(token(page, most)) + 50
+
+
+def test_clicking_a_token_shows_its_figures(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    token(page, 7).click()
+    assert token(page, 7).get_attribute("aria-pressed") == "true"
+    said = page.locator("#token").inner_text()
+    found = findings.probabilities
+    assert f"rank {found.rank[6]}," in said
+    assert f"surprise {found.surprise[6]:.2f} bits (expected: {found.entropy[6]:.2f})" in said
+    expected = page.locator("#token ul").first.locator("li").all_inner_texts()
+    assert [line.split()[0] for line in expected] == [findings.vocabulary[i] for i in found.top_ids[6].tolist()]
+    assert [percent_in(line) for line in expected] == pytest.approx(found.top_probabilities[6].tolist(), abs=0.006)
+    assert page.locator("#status").inner_text().startswith(f"Token 7: {findings.labels[7]}, surprise")
+
+
+def test_hovering_shades_what_a_head_looks_at(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    page.locator('#grid [data-layer="1"][data-head="2"]').click()
+    before = background(token(page, 3))
+    token(page, 12).hover()
+    weights = findings.attention[1, 2, 12, :13]
+    most, least = int(weights.argmax()), int(weights.argmin())
+    assert lightness(token(page, most)) < lightness(token(page, least)) - 50  # on white paper, much is dark
+    assert "later" in (token(page, 13).get_attribute("class") or "")
+    lines = page.locator("#token ul").last.locator("li").all_inner_texts()
+    assert lines[0].startswith(f"{findings.labels[most]} ({most})")
+    assert [percent_in(line) for line in lines] == pytest.approx(
+        weights.sort(descending=True).values[:5].tolist(), abs=0.01
+    )
+    page.locator("h1").hover()
+    assert background(token(page, 3)) == before
+    page.get_by_label("what looks at the token").check()
+    token(page, 5).click()
+    page.locator("h1").hover()
+    column = findings.attention[1, 2, :, 5]
+    assert lightness(token(page, int(column.argmax()))) < 100
+    assert "later" in (token(page, 4).get_attribute("class") or "")  # those before it cannot look at it
+
+
+def test_arrow_keys_go_through_tokens_layers_and_heads(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    token(page, 4).click()
+    for key, position in (("ArrowRight", 5), ("ArrowLeft", 4), ("Home", 0), ("ArrowLeft", 0), ("End", len(TEXT) - 1)):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.position") == str(position)
+        assert token(page, position).get_attribute("aria-pressed") == "true"
+    assert page.locator("#tokens button[tabindex='0']").count() == 1  # Tab stops once
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.locator('#grid [data-layer="0"][data-head="0"]').click()
+    for key, layer, head in (("ArrowDown", 1, 0), ("ArrowRight", 1, 1), ("ArrowUp", 0, 1), ("ArrowUp", 0, 1)):
+        page.keyboard.press(key)
+        assert page.locator("#map-title").inner_text() == f"Layer {layer}, head {head}"
+        assert page.evaluate("[document.activeElement.dataset.layer, document.activeElement.dataset.head]") == [
+            str(layer),
+            str(head),
+        ]
+    page.locator("#map").focus()
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    query, key = len(TEXT) - 2, 2
+    said = page.locator("#cell").inner_text()
+    assert said.startswith(f"{findings.labels[query]} ({query}) looks at {findings.labels[key]} ({key}) with")
+    assert percent_in(said) == pytest.approx(float(findings.attention[0, 1, query, key]), abs=0.01)
+
+
+def test_the_map_answers_where_the_mouse_is(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    place = page.evaluate("place")
+    spot = {name: place["margin"] + place["cell"] * (number + 0.5) for name, number in (("x", 3), ("y", 9))}
+    page.locator("#map").hover(position=spot)
+    assert f"({9}) looks at {findings.labels[3]} (3)" in page.locator("#cell").inner_text()
+    page.locator("#map").hover(position={"x": spot["y"], "y": spot["x"]})
+    assert "cannot look ahead" in page.locator("#cell").inner_text()
+    page.locator("#map").click(position=spot)
+    assert token(page, 9).get_attribute("aria-pressed") == "true"
+    page.get_by_text("This row as a table").click()
+    shown = page.locator("#row tbody td:last-child").all_inner_texts()
+    assert list(map(float, shown)) == pytest.approx(findings.attention[0, 0, 9, :10].tolist(), abs=0.005)
+
+
+def test_every_head_has_its_picture(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    ink = (
+        "[...document.querySelectorAll('#grid canvas')]"
+        ".map(canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+    )
+    pixels = page.evaluate(f"{ink}.map(d => d.filter((_, i) => i % 4 === 3 && d[i] > 0).length)")
+    T = len(TEXT)
+    assert pixels == [T * (T + 1) // 2] * 12  # what lies ahead is left clear
+    darkest = page.evaluate(
+        f"{ink}.map(d => [...d.keys()].filter(i => i % 4 === 0 && d[i + 3] > 0)"
+        ".reduce((a, b) => d[b] < d[a] ? b : a) / 4)"
+    )
+    heads = findings.attention.reshape(12, T, T)
+    for place, weights in zip(darkest, heads, strict=True):
+        assert weights[place // T, place % T] > weights.max() - 0.02
+
+
+def test_the_lens_table_is_the_lens(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    lens, T = findings.lens, len(TEXT)
+    rows = page.locator("#lens-table tbody tr")
+    assert rows.locator("th").all_inner_texts() == lens.layers
+    for row in range(4):
+        words = rows.nth(row).locator("td").all_text_contents()
+        assert words == [findings.vocabulary[i] for i in lens.top_ids[row, :, 0].tolist()]
+    right = page.locator("#lens-table td.right")
+    assert right.count() == int((lens.next_rank == 1).sum())
+    cell = page.locator('#lens-table [data-depth="1"][data-position="6"]')
+    cell.hover()
+    said = page.locator("#prediction").inner_text()
+    assert f"After {findings.labels[6]} (6)" in said and "block 0" in said
+    assert f"entropy {lens.entropy[1, 6]:.2f} nats" in said and f"rank {lens.next_rank[1, 6]}" in said
+    assert percent_in(said) == pytest.approx(float(lens.top_probabilities[1, 6, 0]), abs=0.006)
+    cell.click()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowRight")
+    chosen = page.locator("#lens-table td[aria-selected=true]")
+    assert [chosen.get_attribute(f"data-{name}") for name in ("depth", "position")] == ["0", "7"]
+    assert token(page, 7).get_attribute("aria-pressed") == "true"
+    before = background(chosen)
+    page.locator("#lens-colour").select_option("entropy")
+    assert background(page.locator("#lens-table td[aria-selected=true]")) != before
+    page.locator(f'#lens-table [data-depth="3"][data-position="{T - 1}"]').click()
+    assert "not known" in page.locator("#prediction").inner_text()
+
+
+def test_head_statistics_are_sorted_by_a_click(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    page.get_by_role("button", name="entropy (nats)").click()
+    shown = [float(x) for x in page.locator("#statistics tbody td:nth-child(3)").all_inner_texts()]
+    assert shown == pytest.approx(sorted((head.entropy for head in findings.heads), reverse=True), abs=0.006)
+    assert page.locator("#statistics th[aria-sort=descending]").inner_text().startswith("entropy")
+    page.get_by_role("button", name="entropy (nats)").click()
+    assert page.evaluate("document.activeElement.dataset.key") == "entropy"  # not lost by the drawing anew
+    page.locator("#statistics tbody button").first.click()
+    least = min(findings.heads, key=lambda head: head.entropy)
+    assert page.locator("#map-title").inner_text() == f"Layer {least.layer}, head {least.head}"
+
+
+def test_dark_and_light(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    most = int(findings.probabilities.surprise.argmax()) + 1
+    assert lightness(page.locator("html")) > 240 and lightness(token(page, most)) < 110
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(200)
+    assert lightness(page.locator("html")) < 40 and lightness(token(page, most)) > 110
+
+
+def test_it_can_be_read_to_someone(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    assert page.get_by_role("main").count() == page.get_by_role("banner").count() == 1
+    for name in ("The text, token by token", "Attention", "Logit lens", "Heads in numbers"):
+        assert page.get_by_role("region", name=name, exact=True).count() == 1
+    assert page.locator("[aria-live=polite]").count() == 1
+    assert page.get_by_role("button", name="layer 2, head 3", exact=True).count() == 1
+    nameless = (
+        "[...document.querySelectorAll('button, select, input, canvas[tabindex]')].filter(e => "
+        "!(e.textContent.trim() || e.ariaLabel || e.labels?.length || e.getAttribute('aria-labelledby')))"
+    )
+    assert page.evaluate(f"{nameless}.length") == 0
+
+
+@pytest.mark.parametrize("length", [1, 4, 205])
+def test_any_length(opened: Any, length: int) -> None:
+    findings = findings_of(LONG[:length])
+    page = opened(findings)
+    assert page.locator("#tokens button").count() == length
+    token(page, length - 1).click()
+    page.keyboard.press("Home")
+    assert token(page, 0).get_attribute("aria-pressed") == "true"
+    if length > 64:
+        assert page.locator("#lens-table thead th").count() == 65  # a part of the positions at a time
+        page.locator("#later").click()
+        assert page.locator("#range").inner_text() == "positions 64 to 127 of 205"
+        assert page.locator("#later").is_enabled()
+        page.locator("#earlier").click()
+        assert page.locator("#earlier").is_disabled()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
+    page.set_viewport_size({"width": 400, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("room", [0, 2])
+def test_what_is_left_out_is_said(opened: Any, findings: Findings, room: int) -> None:
+    limit = 4 * len(TEXT) * (len(TEXT) + 1) // 2 * 4 // 3 * room
+    page = opened(findings, limit=_without_attention(findings) + limit + 1100)
+    assert "the attention maps of" in page.locator("#left-out").inner_text()
+    assert page.locator("#grid canvas").count() == 4 * room
+    assert page.locator("#grid .none").count() == 4 * (3 - room)
+    token(page, 3).click()
+    page.keyboard.press("ArrowRight")
+    assert token(page, 4).get_attribute("aria-pressed") == "true"
+
+
+def _without_attention(findings: Findings) -> int:
+    from glassgpt.inspection.page import _data, _fill
+
+    return len(_fill(_data(findings)).encode())
