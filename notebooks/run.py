@@ -65,6 +65,9 @@ def execute(notebook: NotebookNode, timeout: int) -> None:
         client = NotebookClient(
             notebook,
             km=AsyncKernelManager(kernel_spec_manager=own_python),
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # it warns of its own connection, which stays on this machine
             timeout=timeout,
             record_timing=False,
             coalesce_streams=True,  # what is printed in pieces is read in one
