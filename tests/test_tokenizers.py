@@ -312,6 +312,10 @@ def test_gpt2_from_a_folder_of_ones_own(fetched: pytest.MonkeyPatch, tmp_path: P
         ("é".encode()[:1], r"\xc3"),
         (b"\x00\x1b", r"\x00\x1b"),
         ("\u2028".encode(), r"\u2028"),
+        ("\xa0".encode(), r"\u00a0"),  # \xa0 would be a byte
+        ("\u0301".encode(), "◌\u0301"),
+        ("\ufe0f".encode(), r"\ufe0f"),
+        (b"", "∅"),
         (b"<|endoftext|>", "<|endoftext|>"),
     ],
 )
