@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from math import ceil, log2
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
     named = T <= 2 * NAMED
     words = [[_cut(vocabulary[int(i)], 7) for i in row] for row in lens.top_ids[..., 0]] if named else []
     longest = max((_width(word) for row in words for word in row), default=1)
-    panels = ceil(T / (48 // max(2, longest - 1) if named else 100))
+    panels = ceil(T / (min(32, 110 // (longest + 1)) if named else 100))
     width = ceil(T / panels)  # positions in each
     inches = 0.12 + 0.075 * longest if named else 0.115
     figure = new_figure(max(5.0, inches * width + 2.0), panels * (0.21 * R + 0.5) + 0.7)
@@ -113,12 +113,12 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
                     is_right = int(lens.next_rank[row, begin + column]) == 1
                     ink = "white" if part[row, column] > 0.6 else "black"
                     weight = "bold" if is_right else "normal"
-                    style = {"color": ink, "weight": weight, "fontsize": 6.5, "family": MONO}
+                    style: dict[str, Any] = {"color": ink, "weight": weight, "fontsize": 6.5, "family": MONO}
                     axes.text(column, row, plain(words[row][begin + column]), ha="center", va="center", **style)
         else:
             ticks = range(0, end - begin, 10)
             axes.set_xticks(ticks, [str(begin + tick) for tick in ticks], fontsize=7)
-    what = "the likeliest next token after each layer; bold: it really comes next" if named else "by position"
+    what = "the likeliest next token after each layer\n(bold: it really comes next)" if named else "by position"
     figure.suptitle(f"Logit lens: {what}", fontsize=11)
     bar = figure.colorbar(shown, ax=list(rows), shrink=min(1.0, 2 / panels), aspect=15, label="its probability")
     bar.outline.set_visible(False)
@@ -127,6 +127,7 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
 
 def surprise_text(labels: Sequence[str], surprise: Sequence[float], vocabulary: int, columns: int = 84) -> "Figure":
     """The text itself, each token coloured by how much it surprised: one figure less than labels, in bits."""
+    from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
@@ -142,18 +143,23 @@ def surprise_text(labels: Sequence[str], surprise: Sequence[float], vocabulary: 
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    scale = ScalarMappable(Normalize(0, max(1.0, log2(vocabulary))), PAPER)
+    shade, paint = Normalize(0, max(1.0, log2(vocabulary))), colormaps[PAPER]
+    scale = ScalarMappable(shade, PAPER)
     known = [None, *surprise]
     for number, line in enumerate(lines):
         top = edge + number * high
         for place, label, token in line:
             value = known[token]
             left, span = edge + place * wide, _width(label) * wide
-            colour = scale.to_rgba(value) if value is not None else (1.0, 1.0, 1.0, 1.0)
-            frame = {"facecolor": colour, "edgecolor": "white" if value is not None else "0.6", "linewidth": 0.8}
+            colour = paint(shade(value)) if value is not None else (1.0, 1.0, 1.0, 1.0)
+            frame: dict[str, Any] = {
+                "facecolor": colour,
+                "edgecolor": "white" if value is not None else "0.6",
+                "linewidth": 0.8,
+            }
             axes.add_patch(Rectangle((left, top), span, 0.86 * high, **frame))
             ink = "white" if 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] < 0.5 else "black"
-            style = {"family": MONO, "fontsize": size, "color": ink, "va": "center", "ha": "center"}
+            style: dict[str, Any] = {"family": MONO, "fontsize": size, "color": ink, "va": "center", "ha": "center"}
             axes.text(left + span / 2, top + 0.43 * high, plain(label, columns), **style)
     bar_axes = figure.add_axes((edge / width, 0.3 / height, min(0.4, 3 / width), 0.11 / height))
     bar = figure.colorbar(scale, cax=bar_axes, orientation="horizontal")
@@ -181,8 +187,8 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
     if not few:
         axes.scatter(x[named], y[named], s=10, color=COLOURS[1])
     for i in named:
-        at = {"xytext": (0, 0) if few else (3, 2), "textcoords": "offset points"}
-        place = {"ha": "center", "va": "center"} if few else {}
+        at: dict[str, Any] = {"xytext": (0, 0) if few else (3, 2), "textcoords": "offset points"}
+        place: dict[str, Any] = {"ha": "center", "va": "center"} if few else {}
         ink = COLOURS[1] if i in ids else "black"
         axes.annotate(plain(vocabulary[i]), (x[i], y[i]), **at, **place, color=ink, fontsize=8, family=MONO)
     first, second = (float(share) for share in projection.explained[:2])
@@ -197,13 +203,15 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
 
 def position_plot(similarity: Tensor) -> "Figure":
     """How alike positions are, (T, T) from -1 to 1."""
+    from matplotlib.ticker import MaxNLocator
+
     T = len(similarity)
     figure = new_figure(5.6, 4.6)
     axes = figure.add_subplot()
     shown = axes.imshow(similarity.numpy(), cmap=MAP, vmin=min(0.0, float(similarity.min())), vmax=1)
     axes.set(xlabel="position", ylabel="position", title=f"Similarity of {_count(T, 'position')}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(9, integer=True))
     _bare(axes)
     bar = figure.colorbar(shown, ax=axes, label="cosine", shrink=0.85)
     bar.outline.set_visible(False)
@@ -261,7 +269,7 @@ def _name_tokens(axis: "Axis", labels: Sequence[str], *, upright: bool = False) 
     if len(labels) > NAMED:
         axis.set_major_locator(MaxNLocator(10, integer=True))
         return
-    style = {"family": MONO, "fontsize": 8, "rotation": 90 if upright else 0}
+    style: dict[str, Any] = {"family": MONO, "fontsize": 8, "rotation": 90 if upright else 0}
     axis.set_ticks(range(len(labels)), labels=[plain(_cut(label, 12)) for label in labels], **style)
 
 

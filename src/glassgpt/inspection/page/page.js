@@ -334,8 +334,11 @@ document.title = $("title").textContent = data.title;
 $("about").textContent = data.about;
 $("left-out").textContent = data.left_out.length ? `Left out, so that this page stays small: ${data.left_out.join("; ")}.` : "";
 $("left-out").hidden = !data.left_out.length;
-makeRamp(); makeText(); makeGrid(); makeMap(); makeLens(); makeStatistics();
-choose({ token: T - 1, head: 0, key: peak(state.layer, 0, T - 1)[0] });
-drawThumbs();
-dark.addEventListener("change", () => { makeRamp(); fillLens(); show(); drawThumbs(); });
-new ResizeObserver(drawMap).observe($("map"));
+function start() {
+  makeRamp(); makeText(); makeGrid(); makeMap(); makeLens(); makeStatistics();
+  choose({ token: T - 1, head: 0, key: peak(state.layer, 0, T - 1)[0] });
+  drawThumbs();
+  dark.addEventListener("change", () => { makeRamp(); fillLens(); show(); drawThumbs(); });
+  new ResizeObserver(drawMap).observe($("map"));
+}
+requestAnimationFrame(() => setTimeout(start)); // the page itself is seen first
