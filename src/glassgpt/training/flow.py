@@ -157,10 +157,12 @@ class _BlockWatch:
 
     def _see_activations(self, _proj: nn.Module, args: tuple[Tensor]) -> None:
         x = args[0].float()  # (B, T, F)
-        alive = (x != 0).any(0).any(0)
+        count, mean, variance = _moments(x)
+        size = x.abs()
+        alive = size.amax((0, 1)) > 0
         self._alive = alive if self._alive is None else self._alive | alive
-        tiny = x.abs() < TINY * x.square().mean().sqrt()
-        self._activations.append(torch.stack((*_moments(x), tiny.float().mean())))
+        tiny = size < TINY * (mean.square() + variance).sqrt()
+        self._activations.append(torch.stack((count, mean, variance, tiny.float().mean())))
 
     def _see_residual(self, _block: nn.Module, _args: Any, out: Tensor) -> None:
         self._residual.append(torch.stack(_moments(out.float())))

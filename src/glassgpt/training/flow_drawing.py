@@ -186,7 +186,7 @@ def _draw(axes: "Axes", panel: Panel, edges: Sequence[float], values: np.ndarray
         assert norm.vmin is not None and norm.vmax is not None
         ticks_of_powers(bar.ax.yaxis, (norm.vmin, norm.vmax))
     elif panel.scale == "share":
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}".rstrip("0") if value else "0")
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     return not np.ma.is_masked(shown)
 
 
