@@ -177,8 +177,9 @@ def test_a_long_prompt_is_cropped_if_asked(
     assert "16 tokens" in capsys.readouterr().out
     assert "".join(row["token"] for row in table(out / "data" / "tokens.csv")).endswith("on␣the␣log.⏎")
     assert not (out / "pictures").exists()
+    (out / "pictures").mkdir()  # as if they had been drawn
     assert call("inspect", trained_run, "--prompt", "t", "--out", out, "--no-pictures") == 0  # again, over it
-    assert len(data_in(out / "page.html")["tokens"]) == 1
+    assert len(data_in(out / "page.html")["tokens"]) == 1 and not (out / "pictures").exists()
 
 
 def test_too_many_weights_are_not_written_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import check_no_file, creating_folder, having_folder, is_temporary
+from glassgpt.files import check_no_file, creating_folder, having_folder, is_temporary, remove_folder
 from glassgpt.generation.text import prompt_ids
 from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
@@ -99,6 +99,8 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
                 for name, figure in _figures(findings):
                     for kind in ("png", "svg"):
                         save_figure(figure, folder / f"{name}.{kind}")
+        elif (out / PICTURES).exists():
+            remove_folder(out / PICTURES)  # those of another text
     folders = [out / DATA, *([out / PICTURES] if pictures else [])]
     written = [out / PAGE, *(file for folder in folders for file in sorted(folder.iterdir()))]
     return Summary(out, len(findings.ids), page.bytes, [file.relative_to(out) for file in written], left_out)
