@@ -118,7 +118,11 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
         else:
             ticks = range(0, end - begin, 10)
             axes.set_xticks(ticks, [str(begin + tick) for tick in ticks], fontsize=7)
-    what = "the likeliest next token after each layer\n(bold: it really comes next)" if named else "by position"
+    what = (
+        "the likeliest next token after each layer\n(bold: it really comes next)"
+        if named
+        else "how likely the likeliest next token is, by position"
+    )
     figure.suptitle(f"Logit lens: {what}", fontsize=11)
     bar = figure.colorbar(shown, ax=list(rows), shrink=min(1.0, 2 / panels), aspect=15, label="its probability")
     bar.outline.set_visible(False)
@@ -193,8 +197,8 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
         axes.annotate(plain(vocabulary[i]), (x[i], y[i]), **at, **place, color=ink, fontsize=8, family=MONO)
     first, second = (float(share) for share in projection.explained[:2])
     axes.set(
-        xlabel=f"first principal component ({first:.0%} of the variance)",
-        ylabel=f"second ({second:.0%})",
+        xlabel=f"first principal component ({first:.1%} of the variance)",
+        ylabel=f"second ({second:.1%})",
         title=f"Embeddings of {_count(len(vocabulary), 'token')}; in orange those of the text",
     )
     axes.spines[["top", "right"]].set_visible(False)
