@@ -118,11 +118,7 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
         else:
             ticks = range(0, end - begin, 10)
             axes.set_xticks(ticks, [str(begin + tick) for tick in ticks], fontsize=7)
-    what = (
-        "the likeliest next token after each layer\n(bold: it really comes next)"
-        if named
-        else "how likely the likeliest next token is, by position"
-    )
+    what = "the likeliest next token after each layer\n(bold: it really comes next)" if named else "the best guess"
     figure.suptitle(f"Logit lens: {what}", fontsize=11)
     bar = figure.colorbar(shown, ax=list(rows), shrink=min(1.0, 2 / panels), aspect=15, label="its probability")
     bar.outline.set_visible(False)
