@@ -3,6 +3,7 @@
 import itertools
 import random
 import shutil
+import zipfile
 
 import pytest
 import torch
@@ -393,3 +394,91 @@ def test_training_goes_on_undisturbed_beside_an_engine() -> None:
     assert model.training
     model(torch.tensor([[1, 2]])).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Table(nn.Module):
+    """Logits that depend on the last id alone, some of them beyond the vocabulary, and none after id 5."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        logits = torch.randn(10, 12)
+        logits[:, 10:] = 100.0  # room that is not used
+        logits[5] = float("nan")
+        return logits[ids]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_request_that_fails_takes_no_other_with_it(temperature: float) -> None:
+    config = SamplingConfig(temperature=temperature, max_new_tokens=20)
+    table = Table()(torch.arange(10))[:, :10]
+    good = next(start for start in range(5) if 5 not in greedy_walk(table, start))
+
+    def texts_beside(*others: int) -> list[int]:
+        engine = Engine(Table(), slots=3, block_size=64, vocab_size=10)
+        tickets = [engine.add(Request([start], config, seed=3)) for start in (good, *others)]
+        written: list[int] = []
+        while not engine.is_idle:
+            try:
+                tokens = engine.step()
+            except UserError:
+                continue
+            written += [token.id for token in tokens if token.ticket == tickets[0]]
+        return written
+
+    alone = texts_beside()
+    if temperature == 0:
+        assert alone == greedy_walk(table, good)[1:]
+    assert len(alone) == 20 or 5 in alone  # drawn, it may come to it itself
+    assert texts_beside(5, 5, 5) == texts_beside(5) == alone
+
+
+def greedy_walk(table: Tensor, start: int) -> list[int]:
+    walk = [start]
+    for _ in range(20):
+        walk.append(int(table[walk[-1]].argmax()) if walk[-1] != 5 else 5)
+    return walk
+
+
+def test_impossible_requests_are_refused_before_they_are_taken() -> None:
+    engine = Engine(make_gpt(), mode="eager")
+    for prompt, words in (([], "0 tokens"), ([1] * 25, "1 to 24"), ([1, 37], "0 to 36"), ([-1], "0 to 36")):
+        with pytest.raises(ValueError, match=words):
+            engine.add(Request(prompt, GREEDY))
+    with pytest.raises(ValueError, match="rotating=True"):
+        engine.add(Request([1], GREEDY.replace(when_full="rotate")))
+    assert engine.is_idle
+
+
+def test_8_bit_texts_do_not_depend_on_their_company_either() -> None:
+    model = trained_gpt(position="rotary")
+    config = SamplingConfig(temperature=1.0, max_new_tokens=40)
+    requests = [Request(prompt, config, seed=seed) for seed, prompt in enumerate(PROMPTS)]
+    engine = Engine(model, slots=1, mode="eager", weights="int8")
+    alone = [run(engine, request)[0] for request in requests]
+    assert run(Engine(model, slots=4, mode="eager", weights="int8"), *requests) == alone
+    # A prompt of which a row holds all but the last token is read as it was the first time.
+    assert run(engine, requests[1]) == [alone[1]] and run(engine, requests[1]) == [alone[1]]
+
+
+def test_a_damaged_compiled_model_is_not_run(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path))
+    monkeypatch.setattr("glassgpt.generation.decoder.can_compile", lambda _: True)
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", pytest.fail)
+    model = make_gpt()
+    path = package_path(with_linears(model, lambda _: None))
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model.so", b"code" * 100)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"codecode", b"codeCODE", 1))
+    said: list[str] = []
+    engine = Engine(model, tell=said.append)
+    assert engine.mode == "eager"
+    assert "model.so is damaged" in said[0] and str(path) in said[0]
+    assert run(engine, Request(PROMPTS[0], GREEDY)) == [by_hand(model, PROMPTS[0], 60)]
+
+
+def test_greedy_with_logprobs_chooses_the_same() -> None:
+    model = make_gpt()
+    request = Request(PROMPTS[0], GREEDY, logprobs=0)
+    assert run(Engine(model, mode="eager"), request) == [by_hand(model, PROMPTS[0], 60)]

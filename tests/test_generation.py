@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,31 @@ def test_from_python(trained_run: Path) -> None:
         run.generate("the ", temprature=1)
     with pytest.raises(UserError, match="greater than or equal to 0"):
         run.generate("the ", temperature=-1)
+
+
+def test_texts_of_one_run_may_be_written_in_turn_and_by_threads(trained_run: Path) -> None:
+    run = glassgpt.load(trained_run, device="cpu")
+    prompts = ["the cat ", "the dog ", "on the ", "sat "]
+    alone = [run.generate(prompt, seed=7, max_new_tokens=30) for prompt in prompts]
+    streams = [run.stream(prompt, seed=7, max_new_tokens=30) for prompt in prompts]
+    next(streams[0])  # one that is never ended holds nobody up
+    written = ["", "", ""]
+    for pieces in itertools.zip_longest(*streams[1:], fillvalue=""):
+        written = [text + piece for text, piece in zip(written, pieces, strict=True)]
+    assert written == alone[1:]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda prompt: run.generate(prompt, seed=7, max_new_tokens=30), prompts)) == alone
+
+
+def test_8_bit_weights_are_taken_once_only(trained_run: Path) -> None:
+    once, twice = glassgpt.load(trained_run, device="cpu"), glassgpt.load(trained_run, device="cpu")
+    twice.generate("the ", max_new_tokens=2)  # what was made in float32 is not kept
+    for run in (once, twice, twice):
+        run.use_int8()
+    twice.engine_options = {"weights": "int8"}
+    assert once.generate("the ", max_new_tokens=30) == twice.generate("the ", max_new_tokens=30)
+
+
+def test_an_empty_string_to_stop_at_is_refused() -> None:
+    with pytest.raises(UserError, match="stop"):
+        SamplingConfig().replace(stop=[""])

@@ -36,8 +36,7 @@ def generate(
     r"""Write text with a trained model.
 
     The text, prompt included, goes to standard output as it comes; everything else to standard error.
-    Settings left out are those of the run's recipe. When the model's context is full, it is cropped to its last half,
-    which is read again; so a text may be longer than the context.
+    Settings left out are those of the run's recipe. A text may be longer than the model's context: see --when-full.
 
     Parameters
     ----------
@@ -136,8 +135,8 @@ def generate(
 
 
 def _note(what: str, *, everything: bool) -> None:
-    """What the engine says: that there is something to wait for, and how it decodes, if someone has asked for that."""
-    if everything or what.startswith("compiling"):
+    """What the engine says: what there is to wait for or went wrong, and how it decodes, if someone asked for that."""
+    if everything or not what.startswith("decoding"):
         print(what, file=sys.stderr, flush=True)
 
 

@@ -36,11 +36,12 @@ def play(
     from glassgpt.runs import load
 
     loaded = load(run, device)
-    loaded.engine_options = {"mode": mode, "weights": weights}
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     screen = Screen()
+    loaded.engine_options = {"mode": mode, "weights": weights}
     if mode == "compiled":
-        loaded.engine(rotating=False, tell=screen.note)  # the wait comes before the first text, and says what it is
+        loaded.engine_options["tell"] = screen.note
+        loaded.warm_up()  # the wait comes before the first text, and says what it is
     session = Session(loaded, str(run), screen.note)
     lines: Lines
     if sys.stdin.isatty() and screen.is_terminal:

@@ -7,10 +7,12 @@ what is kept: it serves every model of the same shape, and loads in some millise
 import hashlib
 import inspect
 import json
+import os
 import platform
 import shutil
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -62,27 +64,35 @@ class CompiledRows:
     Args:
         model: whose linear layers are plain or `Int8`. Its weights are read where they are.
         store: with one slot more than the block, since the compiler takes it that fewer than all are looked at.
-        last_ids: of each row, (rows, ngrams - 1); kept up to date.
+        last_ids: of each row, (rows, ngrams - 1), read where they are.
         tell: is told that there is something to wait for.
+        may_compile: otherwise, only what is on the disk is taken.
 
     Raises:
-        UserError: it could not be compiled, most likely since there is no C++ compiler.
+        UserError: it could not be compiled, most likely since there is no C++ compiler; or it may not.
     """
 
-    def __init__(self, model: GPT, store: KVCache, last_ids: Tensor, tell: Callable[[str], None]):
+    def __init__(
+        self,
+        model: GPT,
+        store: KVCache,
+        last_ids: Tensor,
+        tell: Callable[[str], None],
+        *,
+        may_compile: bool = True,
+    ):
         step = DecodeStep(with_linears(model, OneRow, one_query_attention))
-        package = _package(step, store, package_path(model), tell)
+        package = _package(step, store, package_path(model), tell if may_compile else None)
         tensors = (*step.named_parameters(remove_duplicate=False), *step.named_buffers(remove_duplicate=False))
         named = dict(tensors)
         self._weights = {name: named[name].detach() for name in package.get_constant_fqns()}  # it does not keep them
         package.load_constants(self._weights, False, True, True)  # into use, all of them, and no second copy
         self._run: Callable[[list[Tensor]], list[Tensor]] = package.boxed_run
         self._seen = torch.arange(step.model.config.block_size)
-        self._looks_back = last_ids.shape[1] > 0
         self._reaches: dict[int, Tensor] = {}
         self._rows = [_Row(store, last_ids, row) for row in range(len(last_ids))]
 
-    def __call__(self, row: int, token: int, position: int, slot: int, reach: int) -> Tensor:
+    def __call__(self, row: int, token: int, position: int, slot: int, reach: int) -> tuple[Tensor, Tensor]:
         """Take one token of a row.
 
         Args:
@@ -90,7 +100,7 @@ class CompiledRows:
             reach: how many slots to look at.
 
         Returns:
-            Logits (1, V).
+            Logits (1, V), and the row's last ids after that, (1, ngrams - 1).
         """
         if reach not in self._reaches:
             self._reaches[reach] = self._seen[:reach]
@@ -98,9 +108,7 @@ class CompiledRows:
         one.written[:] = token, position, slot
         # One flat list: to take lists apart would take as long as a small model's step. The run empties it.
         logits, newest = self._run([one.numbers, self._reaches[reach], one.last_ids, *one.memory])
-        if self._looks_back:
-            one.last_ids.copy_(newest)
-        return logits
+        return logits, newest
 
 
 class _Row:
@@ -113,22 +121,34 @@ class _Row:
         self.memory = [memory[row : row + 1] for memory in (*store.keys, *store.values)]
 
 
-def _package(step: DecodeStep, store: KVCache, path: Path, tell: Callable[[str], None]) -> Any:
-    """From the disk, or compiled now."""
+def _package(step: DecodeStep, store: KVCache, path: Path, tell: Callable[[str], None] | None) -> Any:
+    """From the disk, or compiled now, if there is someone to tell."""
     try:
         return _load(path)
-    except RuntimeError:  # not there, or damaged
-        tell("compiling the model for this machine, once: about half a minute")
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        if tell is None:
+            raise UserError(f"{path}: the compiled model cannot be loaded ({_first_line(error)}): delete it") from None
+    tell("compiling the model for this machine, once: about half a minute")
     try:
         _compile(step, store, path)
         return _load(path)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the model could not be compiled ({reason}): take the eager mode") from None
+        raise UserError(f"the model could not be compiled ({_first_line(error)}): take the eager mode") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _load(path: Path) -> Any:
-    """What torch._inductor.aoti_load_package does, without loading the compiler for it, which takes a second or two."""
+    """What torch._inductor.aoti_load_package does, without loading the compiler for it, which takes a second or two.
+
+    Raises:
+        OSError, RuntimeError, zipfile.BadZipFile: it is not there, or damaged: code that is may do anything.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
     return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
 
 
@@ -145,17 +165,26 @@ def can_compile(model: GPT) -> bool:
 
 @cache
 def _compiler() -> str | None:
-    return next((found for name in ("g++", "clang++", "c++", "cl") if (found := shutil.which(name))), None)
+    """The one that torch's compiler takes."""
+    usual = {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
+    return shutil.which(os.environ.get("CXX", usual))
 
 
 def package_path(model: GPT) -> Path:
     """Where the compiled step of such a model is kept: its name says all that it depends on."""
     kinds = sorted({type(module).__name__ for module in model.modules()})
-    machine = (platform.system(), platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    machine = (platform.system(), platform.machine(), _processor(), torch.get_num_threads(), _compiler())
     shape = model.config.model_dump(mode="json")
     rotations = len(model.rotations[0]) if hasattr(model, "rotations") else 0
     key = json.dumps([shape, kinds, rotations, torch.__version__, machine, _source_hash()], sort_keys=True, default=str)
     return cache_folder() / "compiled" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pt2"
+
+
+@cache
+def _processor() -> str:
+    """All that it can do, where torch knows: a folder may be shared by machines, and code is made for one kind."""
+    capabilities = getattr(torch.cpu, "get_capabilities", torch.backends.cpu.get_cpu_capability)()
+    return f"{platform.processor()} {capabilities}"
 
 
 @cache

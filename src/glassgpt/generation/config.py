@@ -1,6 +1,6 @@
 """How the next token is chosen, as typed data."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -38,7 +38,9 @@ class SamplingConfig(Config):
         description="a full context: crop: its last half is read again; rotate (rotary positions): the oldest token is "
         "forgotten; stop: the text ends",
     )
-    stop: list[str] = Field([], description="strings that end the text; they are not part of it")
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="strings that end the text; they are not part of it"
+    )
 
     @field_validator("stop", mode="before")
     @classmethod

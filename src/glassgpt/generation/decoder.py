@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glassgpt.errors import UserError
 from glassgpt.generation.compiling import CompiledRows, can_compile, package_path
 from glassgpt.generation.graphs import GraphSteps
-from glassgpt.generation.linear import Int8, Packed, with_linears
+from glassgpt.generation.linear import Int8, Int8Steps, Packed, with_linears
 from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.positions import Rotation, rotary_table
@@ -73,12 +73,17 @@ class Decoder:
         self.positions = [0] * rows
         self._seen = torch.arange(self.block_size, device=self._device)
         self._last_ids = self._store.last_ids.clone()
-        plain = with_linears(model, Int8 if weights == "int8" else lambda _: None).eval()
+        self._looks_back = self._last_ids.shape[1] > 0
+        plain = with_linears(model, _to_int8 if weights == "int8" else lambda _: None).eval()
         if rotating:
             plain.rotations = _longer_table(plain)
         self.mode, self._compiled = self._choose(plain, mode, tokens, tell)
         self._model = with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None)
-        self.apart = max(2, SMALL // sizes(model.config).parameters)
+        self.apart, self._together = max(2, SMALL // sizes(model.config).parameters), self._model
+        if self._device.type == "cpu" and any(isinstance(module, Int8) for module in plain.modules()):
+            # Compiled and together they are rounded differently, and no text may depend on how many run beside it.
+            self.apart = rows
+            self._together = with_linears(plain, lambda linear: Int8Steps(linear) if isinstance(linear, Int8) else None)
         self._graphs = GraphSteps(self._model, self._store) if self.mode == "graphs" else None
 
     def _choose(
@@ -96,9 +101,10 @@ class Decoder:
             tell("decoding with CUDA graphs")
             return "graphs", None
         pays = possible and (package_path(model).exists() or tokens >= WORTH_COMPILING)
+        may_compile = mode == "compiled" or tokens >= WORTH_COMPILING
         if mode == "compiled" or (mode == "auto" and pays):
             try:
-                compiled = CompiledRows(model, self._store, self._last_ids, tell)
+                compiled = CompiledRows(model, self._store, self._last_ids, tell, may_compile=may_compile)
                 tell("decoding with the compiled model")
                 return "compiled", compiled
             except UserError as error:
@@ -123,7 +129,10 @@ class Decoder:
             The logits of what comes next, (V,).
         """
         assert 0 <= keep < len(tokens) <= self.block_size and list(tokens[:keep]) == self.tokens[row][:keep]
-        self.tokens[row], self.positions[row] = self.tokens[row][:keep], keep  # should this be interrupted
+        self.tokens[row], self.positions[row] = (
+            self.tokens[row][:keep],
+            keep,
+        )  # all that holds, should this be interrupted
         cache = self._store.row(row)
         cache.length, cache.last_ids = keep, self._last_of(tokens[:keep])
         ids = torch.tensor([tokens[keep:]], device=self._device)
@@ -152,28 +161,31 @@ class Decoder:
             if self.positions[row] >= 2 * self.block_size:
                 self._turn_back(row)
         if self._compiled is not None and len(tokens) <= self.apart:
-            logits = self._step_apart(self._compiled, tokens)
+            logits, newest = self._step_apart(self._compiled, tokens)
         else:
-            logits = self._step_together(tokens)
-        for row, token in tokens.items():
+            logits, newest = self._step_together(tokens)  # type: ignore[assignment]  # by row, too
+        for row, token in tokens.items():  # only now: a step that fails can be taken again
             self.tokens[row].append(token)
             self.positions[row] += 1
+            if self._looks_back:
+                self._last_ids[row] = newest[row]
         return logits
 
-    def _step_apart(self, compiled: CompiledRows, tokens: dict[int, int]) -> Tensor:
-        """One row after the other."""
-        found = {}
+    def _step_apart(self, compiled: CompiledRows, tokens: dict[int, int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """One row after the other: logits (B, V), and the last ids by row."""
+        found, newest = {}, {}
         for row, token in tokens.items():
             position = self.positions[row]
-            found[row] = compiled(row, token, position, position % self.block_size, self._reach(position))
+            inputs = (row, token, position, position % self.block_size, self._reach(position))
+            found[row], newest[row] = compiled(*inputs)
         if list(found) == [0]:
-            return found[0]
+            return found[0], newest
         nothing = torch.zeros_like(next(iter(found.values())))
-        return torch.cat([found.get(row, nothing) for row in range(max(found) + 1)])
+        return torch.cat([found.get(row, nothing) for row in range(max(found) + 1)]), newest
 
     @torch.inference_mode()
-    def _step_together(self, tokens: dict[int, int]) -> Tensor:
-        """All rows at once, those below the highest one that are not in use included."""
+    def _step_together(self, tokens: dict[int, int]) -> tuple[Tensor, Tensor]:
+        """All rows at once, those below the highest one that are not in use included: logits, last ids."""
         B = max(tokens) + 1
         ids, positions, slots = [0] * B, [0] * B, [self.block_size] * B
         for row, token in tokens.items():
@@ -185,11 +197,8 @@ class Decoder:
         else:
             keys, values = [k[:B] for k in self._store.keys], [v[:B] for v in self._store.values]
             cache = RowsCache(keys, values, numbers[1], numbers[2], self._seen[: self._reach(max(positions))], last_ids)
-            logits, newest = self._model(numbers[0, :, None], cache)[:, -1], cache.last_ids
-        if newest.shape[1]:
-            used = list(tokens)
-            self._last_ids[used] = newest[used]
-        return logits.float()
+            logits, newest = self._together(numbers[0, :, None], cache)[:, -1], cache.last_ids
+        return logits.float(), newest
 
     def _reach(self, position: int) -> int:
         """How many slots to look at for the token at a position: those up to it, and some more."""
@@ -197,6 +206,7 @@ class Decoder:
 
     def copy(self, source: int, row: int, length: int) -> None:
         """Let a row hold the first tokens of another one, which is not past its block."""
+        self.tokens[row], self.positions[row] = [], 0  # if this is interrupted
         for tensors in (self._store.keys, self._store.values):
             for tensor in tensors:
                 tensor[row, :, :length] = tensor[source, :, :length]
@@ -248,6 +258,10 @@ def make_decoder(model: nn.Module, rows: int, block_size: int | None, **options:
         return Decoder(model, rows, **options)
     assert block_size is not None, "this model does not say how much it can look at"
     return Recomputing(model, rows, block_size)
+
+
+def _to_int8(linear: nn.Module) -> Int8 | None:
+    return Int8(linear) if isinstance(linear, nn.Linear) else None
 
 
 def _longer_table(model: GPT) -> Tensor:

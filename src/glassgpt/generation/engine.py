@@ -13,9 +13,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from glassgpt.errors import UserError
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.decoder import Mode, Weights, make_decoder
-from glassgpt.generation.sampling import TokenLogprobs, TokenSampler, log_probabilities, not_a_number
+from glassgpt.generation.sampling import TokenLogprobs, TokenSampler, log_probabilities
+from glassgpt.model.gpt import GPT
 
 FinishReason = Literal["stop", "length"]
 
@@ -68,9 +70,27 @@ class _Running:
     sampler: TokenSampler
     produced: list[int] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._different = set(self.request.prompt)
+
     @property
     def text(self) -> list[int]:
+        """All of its ids."""
         return [*self.request.prompt, *self.produced]
+
+    @property
+    def last(self) -> int:
+        """The one to go on from."""
+        return self.produced[-1]
+
+    def note(self, chosen: int) -> None:
+        """Add an id."""
+        self.produced.append(chosen)
+        self._different.add(chosen)
+
+    def different(self) -> Tensor:
+        """Its ids, each once: no more than the vocabulary has, however long the text."""
+        return torch.tensor(list(self._different))
 
 
 class Engine:
@@ -83,7 +103,7 @@ class Engine:
 
     Args:
         model: maps ids (B, T) to logits (B, T, V); a `GPT` decodes with a cache, and as in evaluation mode; others
-            are taken as they are.
+            are taken as they are. Weights that change later are not noticed: make another engine for them.
         slots: how many requests run at a time.
         block_size: the most tokens that the model can look at; a `GPT` knows.
         vocab_size: how many of the logits count; left out: all. A model may have room for more, to round them up.
@@ -108,6 +128,7 @@ class Engine:
     ):
         self.slots = slots
         self.vocab_size = vocab_size
+        self._vocabulary = model.config.vocabulary if isinstance(model, GPT) else vocab_size
         options: dict[str, Any] = {
             "mode": mode,
             "weights": weights,
@@ -120,6 +141,7 @@ class Engine:
         self.rotating = rotating
         self._waiting: deque[tuple[int, Request]] = deque()
         self._running: dict[int, _Running] = {}  # by row
+        self._produced: list[Produced] = []  # in the step that is being taken
         self._next_ticket = 0
 
     @property
@@ -137,9 +159,17 @@ class Engine:
 
         Returns:
             Its ticket.
+
+        Raises:
+            ValueError: the prompt is empty, longer than the block, or has ids that there are not; or the context is to
+                rotate, and the engine was not made for that.
         """
-        assert 1 <= len(request.prompt) <= self.block_size, "the caller crops the prompt"
-        assert self.rotating or request.sampling.when_full != "rotate", "the engine was not made for that"
+        if not 1 <= len(request.prompt) <= self.block_size:
+            raise ValueError(f"a prompt of {len(request.prompt)} tokens: 1 to {self.block_size} can be read")
+        if self._vocabulary and not 0 <= min(request.prompt) <= max(request.prompt) < self._vocabulary:
+            raise ValueError(f"a prompt with ids that there are not: they go from 0 to {self._vocabulary - 1}")
+        if request.sampling.when_full == "rotate" and not self.rotating:
+            raise ValueError("when_full rotate: the engine was made without rotating=True")
         ticket = self._next_ticket
         self._next_ticket += 1
         self._waiting.append((ticket, request))
@@ -151,33 +181,35 @@ class Engine:
         self._running = {row: running for row, running in self._running.items() if running.ticket != ticket}
 
     def step(self) -> list[Produced]:
-        """One token for each request that has a row, those that now get one included."""
+        """One token for each request that has a row, those that now get one included.
+
+        Where a request fails, in its prompt or its logits, it is forgotten and the error raised; all others go on with
+        the next step, which brings what this one had produced for them, too.
+        """
         going_on = list(self._running.values())
-        produced = [self._choose(running, self._read(running)) for running in self._admit()]
+        while self._waiting and len(self._running) < self.slots:
+            self._admit()
         full = [running for running in going_on if self._is_full(running)]
         for running in full:  # its last half is read again, from position 0
             half = running.text[-max(1, self.block_size // 2) :]
-            produced.append(self._choose(running, self._decoder.read(running.row, half)))
-        ready = [running for running in going_on if running not in full]
-        if ready:
-            logits = self._decoder.step({running.row: running.produced[-1] for running in ready})
+            self._choose(running, self._decoder.read(running.row, half))
+        if ready := [running for running in going_on if running not in full]:
+            logits = self._decoder.step({running.row: running.last for running in ready})
             if all(running.sampler.is_greedy and running.request.logprobs is None for running in ready):
-                produced += self._choose_likeliest(ready, logits)
+                self._choose_likeliest(ready, logits)
             else:
-                logits = logits.cpu()
-                produced += [self._choose(running, logits[running.row]) for running in ready]
+                self._choose_each(ready, logits.cpu())
+        produced, self._produced = self._produced, []
         return produced
 
-    def _admit(self) -> list[_Running]:
-        """Give free rows to those who wait, the lowest first: as many rows are computed as the highest one in use."""
-        admitted = []
-        free = [row for row in range(self.slots) if row not in self._running]
-        for row in free[: len(self._waiting)]:
-            ticket, request = self._waiting.popleft()
-            running = _Running(ticket, request, row, TokenSampler(request.sampling, request.seed))
-            self._running[row] = running
-            admitted.append(running)
-        return admitted
+    def _admit(self) -> None:
+        """Give the lowest free row to the next one: as many rows are computed as the highest one in use."""
+        ticket, request = self._waiting.popleft()
+        row = next(row for row in range(self.slots) if row not in self._running)
+        running = _Running(ticket, request, row, TokenSampler(request.sampling, request.seed))
+        logits = self._read(running)
+        self._running[row] = running
+        self._choose(running, logits)
 
     def _read(self, running: _Running) -> Tensor:
         """Read the prompt, from where it differs from all that the rows hold. Returns what comes next, (V,)."""
@@ -201,7 +233,7 @@ class Engine:
         rotates = self.rotating and running.request.sampling.when_full == "rotate"
         return self._decoder.positions[running.row] >= self.block_size and not rotates
 
-    def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> list[Produced]:
+    def _choose_likeliest(self, ready: list[_Running], logits: Tensor) -> None:
         """The likeliest token of each row, all rows at once."""
         if logits.device.type == "cpu":  # numpy finds it ten times as fast
             scores = logits.numpy()[:, : self.vocab_size]
@@ -209,21 +241,38 @@ class Engine:
             best = [scores[row, token] for row, token in enumerate(chosen)]
         else:
             best, chosen = (found.tolist() for found in logits[:, : self.vocab_size].max(dim=-1))
-        if not all(isfinite(best[running.row]) for running in ready):  # NaN counts as the largest, there and here
-            raise not_a_number()
-        return [self._note(running, chosen[running.row], None) for running in ready]
+        if all(isfinite(best[running.row]) for running in ready):  # NaN counts as the largest, there and here
+            for running in ready:
+                self._note(running, chosen[running.row], None)
+        else:
+            self._choose_each(ready, logits.cpu())
 
-    def _choose(self, running: _Running, logits: Tensor) -> Produced:
+    def _choose_each(self, ready: list[_Running], logits: Tensor) -> None:
+        """The next token of each row, by its own sampler; the first error is raised when all have had their turn."""
+        errors = []
+        for running in ready:
+            try:
+                self._choose(running, logits[running.row])
+            except UserError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _choose(self, running: _Running, logits: Tensor) -> None:
         """The next token of one request, by its own sampler. Logits: (V,)."""
         logits, sampler, wanted = logits[: self.vocab_size].cpu(), running.sampler, running.request.logprobs
-        ids = torch.tensor(running.text) if sampler.needs_ids else None
-        chosen = sampler.choose(logits, ids)
-        return self._note(running, chosen, None if wanted is None else log_probabilities(logits, chosen, wanted))
+        try:
+            chosen = sampler.choose(logits, running.different() if sampler.needs_ids else None)
+            logprobs = None if wanted is None else log_probabilities(logits, chosen, wanted)
+        except UserError:
+            del self._running[running.row]
+            raise
+        self._note(running, chosen, logprobs)
 
-    def _note(self, running: _Running, chosen: int, logprobs: TokenLogprobs | None) -> Produced:
+    def _note(self, running: _Running, chosen: int, logprobs: TokenLogprobs | None) -> None:
         """Count a token, and see whether it is the last."""
         request = running.request
-        running.produced.append(chosen)
+        running.note(chosen)
         reason: FinishReason | None = None
         ends_when_full = request.sampling.when_full == "stop"
         if chosen in request.end_ids:
@@ -232,4 +281,4 @@ class Engine:
             reason = "length"
         if reason is not None:
             del self._running[running.row]
-        return Produced(running.ticket, chosen, logprobs, reason)
+        self._produced.append(Produced(running.ticket, chosen, logprobs, reason))

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from glassgpt.model.attention import CausalSelfAttention
 from glassgpt.model.gpt import GPT
 
-FEW_ROWS = 32  # up to so many rows at once, 8-bit weights are multiplied as they are
 WORTH_PACKING = 2**17  # numbers in a matrix: smaller ones stay in the processor's cache anyway
 STREAMS = 4  # places at which a compiled product reads a matrix: 1 is a tenth to a quarter slower, 16 as slow
 
@@ -60,14 +59,30 @@ class Int8(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, K) to (…, N)."""
-        rows = x.flatten(0, -2)
-        if x.device.type == "cpu" and len(rows) <= FEW_ROWS:
-            half = torch.bfloat16  # the kernel for float32 is a slow one
-            out = torch._weight_int8pack_mm(rows.to(half), self.weight, self.scale.to(half)).to(x.dtype)
-        else:
-            out = F.linear(rows, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
-        out = out if self.bias is None else out + self.bias
-        return out.view(*x.shape[:-1], -1)
+        out = F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+        return out if self.bias is None else out + self.bias
+
+
+class Int8Steps(nn.Module):
+    """The same weights for a few rows on a CPU, as they are: for 1 to 16 rows in a quarter to two thirds of the time.
+
+    Activations and products are rounded to bfloat16: torch's kernel for float32 is a slow one.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, linear: Int8):
+        super().__init__()
+        self.register_buffer("weight", linear.weight)
+        self.register_buffer("scale", linear.scale.to(torch.bfloat16))
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, K) to (…, N)."""
+        rows = x.flatten(0, -2).to(torch.bfloat16)
+        out = torch._weight_int8pack_mm(rows, self.weight, self.scale).to(x.dtype).view(*x.shape[:-1], -1)
+        return out if self.bias is None else out + self.bias
 
 
 class OneRow(nn.Module):

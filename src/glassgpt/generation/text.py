@@ -52,7 +52,8 @@ class Generation:
     Attributes:
         text: what was written, without the prompt and the stop string.
         tokens: how many tokens were drawn.
-        finish_reason: "stop" for a stop string or `<|endoftext|>`, "length" for max_new_tokens.
+        finish_reason: "stop" for a stop string or `<|endoftext|>`, "length" for max_new_tokens, or for a full
+            context where `when_full` is "stop".
     """
 
     text: str
@@ -119,7 +120,7 @@ def stream_pieces(
     """Write text after a prompt, token by token; the pieces' texts joined are the `text` it returns.
 
     Args:
-        engine: may be at work for others, too; what it produces for them meanwhile is lost.
+        engine: only this text is its business while it is written: what it produces for others meanwhile is lost.
         prompt: at least one token.
         seed: the same seed gives the same text.
         crop_prompt: look only at the last block_size tokens of a longer prompt, instead of refusing it.
@@ -136,6 +137,7 @@ def stream_pieces(
     stream, written = TextStream(tokenizer, config.stop), []
     try:
         while stream.finish_reason is None:
+            assert not engine.is_idle, "someone else took the end of this text from the engine"
             for token in engine.step():
                 if token.ticket == ticket:
                     written.append(stream.push(token))

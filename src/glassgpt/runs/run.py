@@ -1,6 +1,7 @@
 """A trained model with all that belongs to it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ class Run:
         folder: where its files are.
         recipe: what it was made from, complete.
         tokenizer: the one it was trained with.
-        engine_options: how it decodes, such as `mode` and `weights` of `generation.engine.Engine`.
+        engine_options: how it decodes, such as `mode` and `weights` of `generation.engine.Engine`; to be set before the
+            first text.
     """
 
     def __init__(self, path: Path | str, device: str = "auto"):
@@ -33,7 +35,7 @@ class Run:
         self.tokenizer = self.folder.read_tokenizer(self.recipe)
         self._device = device
         self.engine_options: dict[str, Any] = {}
-        self._engines: dict[object, Engine] = {}
+        self._engines: dict[bool, list[Engine]] = {}  # that are free, those that rotate and those that do not
         vocab_size = self.recipe.model.vocab_size
         if vocab_size is None or vocab_size < self.tokenizer.vocab_size:
             raise UserError(
@@ -70,7 +72,8 @@ class Run:
 
         if not isinstance(self.model, GPT):
             raise UserError(f"{self.folder.path}: weights int8: only for a GPT")
-        self.model = with_linears(self.model, Int8)
+        self.model = with_linears(self.model, lambda linear: None if isinstance(linear, Int8) else Int8(linear))
+        self._engines.clear()
 
     @property
     def block_size(self) -> int:
@@ -97,7 +100,7 @@ class Run:
             seed: the same seed gives the same text.
             crop_prompt: look only at the end of a prompt longer than the block, instead of refusing it.
             **sampling: `max_new_tokens`, `temperature`, `top_k`, `top_p`, `min_p`, `typical_p`, `repetition_penalty`,
-                `stop`; those left out are the recipe's.
+                `stop`, `when_full`; those left out are the recipe's.
 
         Returns:
             The new text, without the prompt.
@@ -129,23 +132,37 @@ class Run:
         from glassgpt.generation.text import stream_pieces
 
         config = self.sampling(**sampling)
-        engine = engine or self.engine(rotating=config.when_full == "rotate")
         settings: dict[str, Any] = {"seed": seed, "crop_prompt": crop_prompt, "logprobs": logprobs}
-        return stream_pieces(engine, self.tokenizer, self.prompt(prompt), config, **settings)
+        with nullcontext(engine) if engine else self._free_engine(rotating=config.when_full == "rotate") as writer:
+            return (yield from stream_pieces(writer, self.tokenizer, self.prompt(prompt), config, **settings))
 
     def engine(self, **options: Any) -> "Engine":
-        """What continues prompts, made once for the same options: see `generation.engine.Engine`.
+        """What continues prompts: see `generation.engine.Engine`.
 
         Options left out are those in `engine_options`.
         """
         from glassgpt.generation.engine import Engine
 
-        options = {**self.engine_options, **options}
-        key = tuple(sorted((name, value) for name, value in options.items() if name != "tell"))
-        if key not in self._engines:
-            options = {"block_size": self.block_size, "vocab_size": self.tokenizer.vocab_size, **options}
-            self._engines[key] = Engine(self.model, **options)
-        return self._engines[key]
+        sizes = {"block_size": self.block_size, "vocab_size": self.tokenizer.vocab_size}
+        return Engine(self.model, **{**sizes, **self.engine_options, **options})
+
+    def warm_up(self) -> None:
+        """Make ready to write, compiling included, so that the first text need not wait."""
+        with self._free_engine(rotating=False):
+            pass
+
+    @contextmanager
+    def _free_engine(self, *, rotating: bool) -> "Iterator[Engine]":
+        """One for each text that is being written, kept for the next: it remembers what it has read."""
+        free = self._engines.setdefault(rotating, [])
+        try:
+            engine = free.pop()
+        except IndexError:
+            engine = self.engine(rotating=rotating)
+        try:
+            yield engine
+        finally:
+            free.append(engine)
 
     def sampling(self, **changes: Any) -> SamplingConfig:
         """The recipe's sampling with some settings changed."""
