@@ -57,6 +57,14 @@ def _the_same_precision_on_every_processor() -> Iterator[None]:
 
 
 @pytest.fixture
+def own_compiler() -> Iterator[None]:
+    """torch.compile as in a new process: it remembers what it met before, and whom it gave up on."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def text_file(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")

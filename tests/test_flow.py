@@ -221,6 +221,7 @@ def test_watching_changes_nothing_to_the_bit(settings: dict, text_file: Path, tm
     assert steps_of(with_) == list(range(1, 11))
 
 
+@pytest.mark.usefixtures("own_compiler")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first compiles
 def test_a_compiled_model_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced as always, but with no code made of it, which would take long."""

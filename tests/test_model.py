@@ -211,6 +211,7 @@ def test_counted_flops_are_those_that_torch_counts(name: str) -> None:
     assert counter.get_total_flops() == 12 * sizes(model.config).flops_per_token_forward
 
 
+@pytest.mark.usefixtures("own_compiler")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first traces
 def test_gelu_is_the_same_function_where_it_is_compiled() -> None:
     x = torch.linspace(-12, 12, 1001, dtype=torch.float64, requires_grad=True)
