@@ -217,3 +217,18 @@ def test_partial_characters_are_shown(tmp_path: Path) -> None:
     assert findings.labels == ["\\xc3", "\\xa9", "\\xe2", "\\x82", "\\xac"]
     assert findings.vocabulary[-1] == "#259"  # room that the tokenizer has no use for
     write_page(tmp_path / "page.html", findings)
+
+
+def test_what_others_wrote_is_never_replaced(trained_run: Path, tmp_path: Path) -> None:
+    """Also where it looks like an inspection: a page with folders of these names."""
+    site = tmp_path / "site"
+    (site / "data").mkdir(parents=True)
+    (site / "page.html").write_text("<p>mine</p>")
+    assert call("inspect", trained_run, "--prompt", "the cat", "--out", site, "--no-pictures") == 2
+    inside = tmp_path / "inside"
+    words = ("inspect", trained_run, "--prompt", "the cat", "--out", inside, "--no-pictures")
+    assert call(*words) == 0 and call(*words) == 0  # its own is replaced
+    (inside / "data" / "thesis.csv").write_text("mine")
+    assert call(*words) == 2
+    assert (inside / "data" / "thesis.csv").read_text() == "mine"
+    assert (site / "page.html").read_text() == "<p>mine</p>"

@@ -291,7 +291,7 @@ def test_head_statistics_of_texts_with_little_in_them() -> None:
     same = torch.ones(1, 1, 3, 3).tril() / torch.tensor([1.0, 2.0, 3.0])[:, None]
     found = head_statistics(same, torch.tensor([5, 5, 5]))[0]
     assert found.entropy == pytest.approx((math.log(2) + math.log(3)) / 2)
-    assert found.induction == pytest.approx((1 / 2 + 1 / 3) / 2)  # behind the one before: itself
+    assert found.induction is None  # behind the one before, there is only itself
     assert json.dumps(vars(found))
 
 
@@ -503,3 +503,11 @@ def test_labels_of_bytes_and_byte_pairs() -> None:
     everything = token_labels(pairs, range(pairs.vocab_size))
     assert all(label and label.isprintable() and " " not in label for label in everything)
     assert len(set(everything)) == len(everything)
+
+
+def test_to_look_at_oneself_is_no_induction() -> None:
+    assert head_statistics(torch.eye(6)[None, None], torch.tensor([3] * 6))[0].induction is None
+    weights = torch.zeros(1, 1, 5, 5)
+    weights[0, 0, 4, 3] = 1.0  # the last 7 looks behind the 7 before it
+    ids = torch.tensor([7, 8, 7, 2, 7])
+    assert head_statistics(weights, ids)[0].induction == 0.5  # of the two sevens that have one before them

@@ -21,7 +21,7 @@ class HeadStatistics:
         previous: the weight on the token before.
         first: the weight on the first token, where heads look that have found nothing ("attention sink").
         induction: the weight on the token behind the latest earlier occurrence of the query's own token, over queries
-            that have one (Olsson et al., 2022); None if no token comes twice.
+            that have one, if it is not the query itself (Olsson et al., 2022); None if there are none.
     """
 
     layer: int
@@ -105,6 +105,6 @@ def _repeats(ids: Ids) -> tuple[list[int], list[int]]:
 def _followers(ids: Ids) -> Iterator[tuple[int, int]]:
     latest: dict[int, int] = {}
     for position, token in enumerate(map(int, ids)):
-        if token in latest:
+        if token in latest and latest[token] + 1 < position:  # behind its neighbour, that would be the query itself
             yield position, latest[token] + 1
         latest[token] = position

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, DATA, PICTURES = "page.html", "data", "pictures"
+MARK = b'<meta name="generator" content="glassgpt inspect">'
+OURS = re.compile(
+    r"(text|tokens|lens|heads|attention|attention-layer-\d+-head-\d+|embedding|positions|sampling)\.(csv|json|png|svg)"
+)
 MOST_WEIGHTS = 10_000_000
 """The most attention weights that are written as text: about 70 MB."""
 
@@ -74,8 +79,16 @@ def check_out(out: Path) -> None:
     """
     check_no_file(out)
     names = {path.name for path in out.iterdir() if not is_temporary(path)} if out.exists() else set()
-    if names and not ({PAGE} <= names <= {PAGE, DATA, PICTURES}):
+    if names and not ({PAGE} <= names <= {PAGE, DATA, PICTURES} and _is_ours(out)):
         raise UserError(f"{out}: holds something else than an earlier inspection: choose another folder with --out")
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether all that is in a folder of that form was written by an earlier inspection: it will be replaced."""
+    with (out / PAGE).open("rb") as page:
+        is_page = MARK in page.read(2000)
+    files = [path for name in (DATA, PICTURES) if (out / name).is_dir() for path in (out / name).iterdir()]
+    return is_page and all(OURS.fullmatch(path.name) or is_temporary(path) for path in files)
 
 
 def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit: int = LIMIT) -> Summary:
