@@ -482,3 +482,40 @@ def test_greedy_with_logprobs_chooses_the_same() -> None:
     model = make_gpt()
     request = Request(PROMPTS[0], GREEDY, logprobs=0)
     assert run(Engine(model, mode="eager"), request) == [by_hand(model, PROMPTS[0], 60)]
+
+
+def test_a_step_that_is_interrupted_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_gpt()
+    expected = [by_hand(model, prompt, 60) for prompt in PROMPTS[:3]]
+    engine = Engine(model, slots=3, mode="eager")
+    tickets = [engine.add(Request(prompt, GREEDY)) for prompt in PROMPTS[:3]]
+    written: dict[int, list[int]] = {ticket: [] for ticket in tickets}
+    step, again = engine._decoder.step, itertools.count(1)
+
+    def interrupted(tokens: dict[int, int]) -> Tensor:
+        logits = step(tokens) if next(again) % 3 else None
+        if logits is None:
+            raise KeyboardInterrupt
+        return logits
+
+    monkeypatch.setattr(engine._decoder, "step", interrupted)
+    while not engine.is_idle:
+        try:
+            tokens = engine.step()
+        except KeyboardInterrupt:
+            continue
+        for token in tokens:
+            written[token.ticket].append(token.id)
+    assert list(written.values()) == expected
+
+
+def test_what_a_failed_step_had_produced_is_still_to_be_fetched() -> None:
+    config = SamplingConfig(temperature=0, max_new_tokens=1)
+    engine = Engine(Table(), slots=2, block_size=64, vocab_size=10)
+    good, _, unwanted = (engine.add(Request([start], config)) for start in (0, 5, 1))
+    with pytest.raises(UserError, match="not a number"):
+        engine.step()  # the first is at its end, the second fails
+    assert not engine.is_idle
+    engine.cancel(unwanted)
+    assert [(token.ticket, token.finish_reason) for token in engine.step()] == [(good, "length")]
+    assert engine.is_idle

@@ -144,7 +144,8 @@ def _load(path: Path) -> Any:
     """What torch._inductor.aoti_load_package does, without loading the compiler for it, which takes a second or two.
 
     Raises:
-        OSError, RuntimeError, zipfile.BadZipFile: it is not there, or damaged: code that is may do anything.
+        OSError, RuntimeError, zipfile.BadZipFile: it is not there, or damaged. Torch does not look for damage, and code
+            that is damaged may do anything.
     """
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
@@ -183,8 +184,8 @@ def package_path(model: GPT) -> Path:
 @cache
 def _processor() -> str:
     """All that it can do, where torch knows: a folder may be shared by machines, and code is made for one kind."""
-    capabilities = getattr(torch.cpu, "get_capabilities", torch.backends.cpu.get_cpu_capability)()
-    return f"{platform.processor()} {capabilities}"
+    found = getattr(torch.cpu, "get_capabilities", torch.backends.cpu.get_cpu_capability)()
+    return str(sorted(found.items()) if isinstance(found, dict) else found)  # (in no order that is promised)
 
 
 @cache

@@ -129,10 +129,7 @@ class Decoder:
             The logits of what comes next, (V,).
         """
         assert 0 <= keep < len(tokens) <= self.block_size and list(tokens[:keep]) == self.tokens[row][:keep]
-        self.tokens[row], self.positions[row] = (
-            self.tokens[row][:keep],
-            keep,
-        )  # all that holds, should this be interrupted
+        self.tokens[row], self.positions[row] = self.tokens[row][:keep], keep  # if this is interrupted
         cache = self._store.row(row)
         cache.length, cache.last_ids = keep, self._last_of(tokens[:keep])
         ids = torch.tensor([tokens[keep:]], device=self._device)
@@ -163,7 +160,7 @@ class Decoder:
         if self._compiled is not None and len(tokens) <= self.apart:
             logits, newest = self._step_apart(self._compiled, tokens)
         else:
-            logits, newest = self._step_together(tokens)  # type: ignore[assignment]  # by row, too
+            logits, newest = self._step_together(tokens)
         for row, token in tokens.items():  # only now: a step that fails can be taken again
             self.tokens[row].append(token)
             self.positions[row] += 1
@@ -184,8 +181,8 @@ class Decoder:
         return torch.cat([found.get(row, nothing) for row in range(max(found) + 1)]), newest
 
     @torch.inference_mode()
-    def _step_together(self, tokens: dict[int, int]) -> tuple[Tensor, Tensor]:
-        """All rows at once, those below the highest one that are not in use included: logits, last ids."""
+    def _step_together(self, tokens: dict[int, int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """All rows at once, those below the highest one that are not in use included. Returns the same."""
         B = max(tokens) + 1
         ids, positions, slots = [0] * B, [0] * B, [self.block_size] * B
         for row, token in tokens.items():
@@ -198,7 +195,7 @@ class Decoder:
             keys, values = [k[:B] for k in self._store.keys], [v[:B] for v in self._store.values]
             cache = RowsCache(keys, values, numbers[1], numbers[2], self._seen[: self._reach(max(positions))], last_ids)
             logits, newest = self._together(numbers[0, :, None], cache)[:, -1], cache.last_ids
-        return logits.float(), newest
+        return logits.float(), {row: newest[row] for row in tokens} if self._looks_back else {}
 
     def _reach(self, position: int) -> int:
         """How many slots to look at for the token at a position: those up to it, and some more."""

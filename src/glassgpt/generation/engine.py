@@ -141,7 +141,7 @@ class Engine:
         self.rotating = rotating
         self._waiting: deque[tuple[int, Request]] = deque()
         self._running: dict[int, _Running] = {}  # by row
-        self._produced: list[Produced] = []  # in the step that is being taken
+        self._produced: list[Produced] = []  # in the step that is being taken, or that failed
         self._next_ticket = 0
 
     @property
@@ -151,8 +151,8 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs and nothing waits."""
-        return not self._running and not self._waiting
+        """Whether nothing runs, nothing waits, and a step that failed has left nothing to be fetched."""
+        return not (self._running or self._waiting or self._produced)
 
     def add(self, request: Request) -> int:
         """Take a request; it begins with one of the next steps.
@@ -179,6 +179,7 @@ class Engine:
         """Forget a request, whether it waits, runs, or has ended."""
         self._waiting = deque(entry for entry in self._waiting if entry[0] != ticket)
         self._running = {row: running for row, running in self._running.items() if running.ticket != ticket}
+        self._produced = [token for token in self._produced if token.ticket != ticket]
 
     def step(self) -> list[Produced]:
         """One token for each request that has a row, those that now get one included.
@@ -191,8 +192,10 @@ class Engine:
             self._admit()
         full = [running for running in going_on if self._is_full(running)]
         for running in full:  # its last half is read again, from position 0
-            half = running.text[-max(1, self.block_size // 2) :]
-            self._choose(running, self._decoder.read(running.row, half))
+            del self._running[running.row]  # as one that is admitted: it has its row when that is done
+            logits = self._decoder.read(running.row, running.text[-max(1, self.block_size // 2) :])
+            self._running[running.row] = running
+            self._choose(running, logits)
         if ready := [running for running in going_on if running not in full]:
             logits = self._decoder.step({running.row: running.last for running in ready})
             if all(running.sampler.is_greedy and running.request.logprobs is None for running in ready):
