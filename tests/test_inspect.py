@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from glassgpt.errors import UserError
-from glassgpt.inspection import pictures, report
+from glassgpt.inspection import report, tables
 from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import pack, write_page
+from glassgpt.inspection.pictures.style import width_of
+from glassgpt.inspection.pictures.text import _lines as lines_of_text
 from glassgpt.model import ModelConfig, make_model
 from glassgpt.runs import load
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
@@ -183,7 +185,7 @@ def test_a_long_prompt_is_cropped_if_asked(
 
 
 def test_too_many_weights_are_not_written_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "MOST_WEIGHTS", 10)
+    monkeypatch.setattr(tables, "MOST_WEIGHTS", 10)
     summary = report.write_report(findings_of("four"), tmp_path / "out", pictures=False)
     assert not (tmp_path / "out" / "data" / "attention.csv").exists()
     assert "attention.csv: 40 weights" in summary.left_out[0]
@@ -203,10 +205,10 @@ def test_pictures_of_any_length(tmp_path: Path, length: int) -> None:
 
 def test_no_tokens_overlap_in_the_coloured_text() -> None:
     labels = ["␣word", "⏎", "漢", "\\xe2\\x82", "a" * 200] * 30
-    lines = pictures._lines(labels, 84)
+    lines = lines_of_text(labels, 84)
     assert [token for line in lines for _, _, token in line] == list(range(150))
     for line in lines:
-        ends = [place + pictures._width(label) for place, label, _ in line]
+        ends = [place + width_of(label) for place, label, _ in line]
         assert [place for place, _, _ in line] == [0, *ends[:-1]] and ends[-1] <= 84
 
 

@@ -45,29 +45,25 @@ def head_statistics(weights: Tensor, ids: Ids) -> list[HeadStatistics]:
         weights: (L, H, T, T), from `attention_maps`.
         ids: the text, (T,). If it is one token long, the figures are those of this one query.
     """
-    T = weights.shape[-1]
+    repeats = _repeats(ids)
+    return [head for layer, maps in enumerate(weights) for head in _of_layer(layer, maps, *repeats)]
+
+
+def _of_layer(layer: int, maps: Tensor, queries: list[int], keys: list[int]) -> list[HeadStatistics]:
+    """One layer's heads, of maps (H, T, T); queries and keys are `_repeats` of the text."""
+    H, T, _ = maps.shape
     begin = min(1, T - 1)
-    rows = weights[:, :, begin:].double()  # (L, H, T - 1, T)
+    rows = maps[:, begin:].double()  # (H, T - 1, T)
     position = torch.arange(T, dtype=torch.float64)
     back = position[begin:, None] - position  # (T - 1, T)
-    figures = {
-        "entropy": torch.special.entr(rows).sum(dim=-1).mean(dim=-1),  # (L, H) each
-        "distance": (rows * back).sum(dim=-1).mean(dim=-1),
-        "previous": (rows * (back == 1)).sum(dim=-1).mean(dim=-1),
-        "first": rows[..., 0].mean(dim=-1),
-    }
-    queries, keys = _repeats(ids)
-    induction = weights[:, :, queries, keys].double().mean(dim=-1)
-    return [
-        HeadStatistics(
-            layer,
-            head,
-            **{name: figure[layer, head].item() for name, figure in figures.items()},
-            induction=induction[layer, head].item() if queries else None,
-        )
-        for layer in range(weights.shape[0])
-        for head in range(weights.shape[1])
-    ]
+    figures = (
+        torch.special.entr(rows).sum(dim=-1).mean(dim=-1).tolist(),  # H numbers each
+        (rows * back).sum(dim=-1).mean(dim=-1).tolist(),
+        (rows * (back == 1)).sum(dim=-1).mean(dim=-1).tolist(),
+        rows[..., 0].mean(dim=-1).tolist(),
+        maps[:, queries, keys].double().mean(dim=-1).tolist() if queries else [None] * H,
+    )
+    return [HeadStatistics(layer, head, *of_head) for head, of_head in enumerate(zip(*figures, strict=True))]
 
 
 def induction_scores(model: nn.Module, *, length: int = 24, seed: int = 0) -> Tensor:
@@ -83,9 +79,11 @@ def induction_scores(model: nn.Module, *, length: int = 24, seed: int = 0) -> Te
         UserError: the block is too short for a repetition.
     """
     config = as_gpt(model).config
-    length = min(length, config.block_size // 2)
     if length < 2:
+        raise UserError(f"length: a repetition needs 2 tokens or more, not {length}")
+    if config.block_size < 4:
         raise UserError(f"a repetition needs 2 tokens twice, and the block size is {config.block_size}")
+    length = min(length, config.block_size // 2)
     generator = torch.Generator().manual_seed(seed)
     if config.vocabulary >= length:
         piece = torch.randperm(config.vocabulary, generator=generator)[:length]

@@ -5,14 +5,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glassgpt.inspection.attention import HeadStatistics, attention_maps, head_statistics
-from glassgpt.inspection.capture import as_gpt, read
-from glassgpt.inspection.embeddings import Projection, position_similarity, project
+from glassgpt.inspection.attention import HeadStatistics, head_statistics
+from glassgpt.inspection.capture import as_gpt, capture
+from glassgpt.inspection.embeddings import (
+    Projection,
+    neighbours_of_each,
+    position_similarity,
+    position_vectors,
+    project,
+)
 from glassgpt.inspection.labels import token_labels
-from glassgpt.inspection.lens import Lens, logit_lens
-from glassgpt.inspection.probabilities import TokenProbabilities, token_probabilities
+from glassgpt.inspection.lens import Lens, lens_of
+from glassgpt.inspection.probabilities import TokenProbabilities, probabilities_of
 from glassgpt.inspection.sampling import Effect, sampling_effects
 from glassgpt.tokenizers import Tokenizer
+
+COMPONENTS = 8
+"""In how many principal directions embeddings are looked at: two are drawn, and each explains a share."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,10 @@ class Findings:
         attention: weights (L, H, T, T).
         heads: their figures, layer by layer.
         lens, probabilities, effects: see the rooms they come from; the effects are on what follows the text.
-        embedding: the token embeddings in two directions, (V, 2).
-        positions: how alike the text's positions are, (T, T); None where the model has none.
+        embedding: the token embeddings in the directions in which they differ most, (V, COMPONENTS).
+        neighbours: of each of the text's tokens, by id: those whose embeddings are nearest, and their cosines.
+        positions: the vectors of all positions, likewise, (S, COMPONENTS); None where the model has none.
+        similarity: how alike the text's positions are, (T, T); None where the model has none.
     """
 
     title: str
@@ -43,7 +54,9 @@ class Findings:
     probabilities: TokenProbabilities
     effects: list[Effect]
     embedding: Projection
-    positions: Tensor | None
+    neighbours: dict[int, list[tuple[int, float]]]
+    positions: Projection | None
+    similarity: Tensor | None
 
     @property
     def about(self) -> str:
@@ -70,8 +83,12 @@ def look(model: nn.Module, tokenizer: Tokenizer, ids: list[int], title: str) -> 
         UserError: the model is no GPT, cannot read the text, or answers with what is no number.
     """
     model = as_gpt(model)
-    attention = attention_maps(model, ids)
-    similarity = position_similarity(model)
+    captured = capture(model, ids, ["embedding", "blocks.*.weights", "blocks.*.residual", "logits"])
+    attention = torch.cat([captured[f"blocks.{layer}.weights"] for layer in range(model.config.n_layer)])
+    logits = captured["logits"][0]
+    table = model.token_embedding.weight
+    vectors, similarity = position_vectors(model), position_similarity(model)
+    distinct = sorted(set(ids))
     return Findings(
         title=title,
         ids=ids,
@@ -80,9 +97,11 @@ def look(model: nn.Module, tokenizer: Tokenizer, ids: list[int], title: str) -> 
         parameters=sum(weight.numel() for weight in model.parameters()),
         attention=attention,
         heads=head_statistics(attention, torch.tensor(ids)),
-        lens=logit_lens(model, ids),
-        probabilities=token_probabilities(model, ids),
-        effects=sampling_effects(read(model, ids)[0, -1], ids=ids),
-        embedding=project(model.token_embedding.weight),
-        positions=None if similarity is None else similarity[: len(ids), : len(ids)],
+        lens=lens_of(model, captured, ids),
+        probabilities=probabilities_of(logits, ids),
+        effects=sampling_effects(logits[-1], ids=ids),
+        embedding=project(table, COMPONENTS),
+        neighbours=dict(zip(distinct, neighbours_of_each(table, distinct), strict=True)),
+        positions=None if vectors is None else project(vectors, COMPONENTS),
+        similarity=None if similarity is None else similarity[: len(ids), : len(ids)],
     )

@@ -1,5 +1,6 @@
 """The logit lens: what the model would say if it stopped after each block (nostalgebraist, 2020)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,6 @@ class Lens:
     entropy: Tensor
 
 
-@torch.no_grad()
 def logit_lens(model: nn.Module, ids: Ids, top: int = 5) -> Lens:
     """Put each layer's residual stream through the model's last norm and output layer.
 
@@ -43,12 +43,18 @@ def logit_lens(model: nn.Module, ids: Ids, top: int = 5) -> Lens:
     Raises:
         UserError: a text that the model cannot read, or an output that is not a number.
     """
+    return lens_of(model, capture(model, ids, ["embedding", "blocks.*.residual"]), ids, top)
+
+
+@torch.no_grad()
+def lens_of(model: nn.Module, captured: Mapping[str, Tensor], ids: Ids, top: int = 5) -> Lens:
+    """The same, of a text that was read already: `embedding` and each `blocks.i.residual` as they were captured."""
     model = as_gpt(model)
-    streams = capture(model, ids, ["embedding", "blocks.*.residual"])
+    streams = [captured["embedding"], *(captured[f"blocks.{layer}.residual"] for layer in range(model.config.n_layer))]
     weight = model.token_embedding.weight
     next_ids = torch.as_tensor(ids)[1:].cpu()
     rows: list[Prediction] = []
-    for stream in streams.values():  # one at a time: logits are far larger than all that a block computes
+    for stream in streams:  # one at a time: logits are far larger than all that a block computes
         logits = model.read_out(stream.to(weight.device, weight.dtype))
         rows.append(predictions(logits[0], next_ids, top))
     return Lens(

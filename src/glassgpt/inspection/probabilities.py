@@ -102,6 +102,16 @@ def token_probabilities(model: nn.Module, ids: Ids, top: int = 5) -> TokenProbab
         end = min(begin + block, len(text) - 1)
         parts.append(predictions(logits[done - begin : end - begin], text[done + 1 : end + 1], top))
         done = end
+    return _joined(parts)
+
+
+def probabilities_of(logits: Tensor, ids: Ids, top: int = 5) -> TokenProbabilities:
+    """The same, of a text that was read already: its logits (T, V)."""
+    text = torch.as_tensor(ids, dtype=torch.int64).cpu()
+    return _joined([predictions(logits[:-1], text[1:], top)])
+
+
+def _joined(parts: list[Prediction]) -> TokenProbabilities:
     logprob = torch.cat([part.next_logprob for part in parts])
     return TokenProbabilities(
         probability=logprob.exp(),

@@ -1,12 +1,10 @@
 """A folder with all that can be seen of one model and one text: the page, pictures, and the data behind them."""
 
-import csv
-import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glassgpt.errors import UserError
 from glassgpt.files import check_no_file, creating_folder, having_folder, is_temporary, remove_folder
@@ -14,6 +12,7 @@ from glassgpt.generation.text import prompt_ids
 from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import LIMIT, write_page
+from glassgpt.inspection.tables import write_tables
 from glassgpt.runs import Run
 
 if TYPE_CHECKING:
@@ -22,12 +21,9 @@ if TYPE_CHECKING:
 PAGE, DATA, PICTURES = "page.html", "data", "pictures"
 MARK = b'<meta name="generator" content="glassgpt inspect">'
 OURS = re.compile(
-    r"(text|tokens|lens|heads|attention|attention-layer-\d+-head-\d+|embedding|positions|sampling)\.(csv|json|png|svg)"
+    r"(text|tokens|lens|heads|attention|attention-layer-\d+-head-\d+|embedding|neighbours|positions"
+    r"|position-similarity|explained|sampling)\.(csv|json|png|svg)"
 )
-MOST_WEIGHTS = 10_000_000
-"""The most attention weights that are written as text: about 70 MB."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
         page = write_page(out / PAGE, findings, limit=limit)  # first: by it, the folder is known for what it is
         left_out = [f"{what}: not on the page" for what in page.left_out]
         with creating_folder(out / DATA) as folder:
-            left_out += _write_data(findings, folder)
+            left_out += write_tables(findings, folder)
         if pictures:
             from glassgpt.training.drawing import save_figure
 
@@ -134,8 +130,9 @@ def _figures(findings: Findings) -> Iterator[tuple[str, "Figure"]]:
         )
     yield "lens", pictures.lens_heatmap(findings.lens, labels, vocabulary)
     yield "embedding", pictures.embedding_plot(findings.embedding, vocabulary, findings.ids)
-    if findings.positions is not None:
-        yield "positions", pictures.position_plot(findings.positions)
+    if findings.positions is not None and findings.similarity is not None:
+        yield "positions", pictures.position_plane(findings.positions)
+        yield "position-similarity", pictures.position_plot(findings.similarity)
     yield "sampling", pictures.sampling_plot(findings.effects, vocabulary)
 
 
@@ -153,94 +150,3 @@ def _notable(findings: Findings) -> list[tuple[int, int, str]]:
             best = max(known, key=lambda pair: pair[0])[1]
             found.setdefault((best.layer, best.head), []).append(why)
     return [(layer, head, "; ".join(reasons)) for (layer, head), reasons in found.items()]
-
-
-def _write_data(findings: Findings, folder: Path) -> list[str]:
-    """Tables as CSV and JSON, attention and positions as CSV alone; returns what was too large."""
-    for name, rows in _tables(findings):
-        _write_csv(folder / f"{name}.csv", list(rows[0]) if rows else [], [list(row.values()) for row in rows])
-        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-        (folder / f"{name}.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    if findings.positions is not None:
-        names = [f"position_{position}" for position in range(len(findings.ids))]
-        _write_csv(folder / "positions.csv", names, [map("{:.4f}".format, row) for row in findings.positions.tolist()])
-    L, H, T, _ = findings.attention.shape
-    if (number := L * H * T * (T + 1) // 2) > MOST_WEIGHTS:
-        return [f"attention.csv: {number:,} weights (from Python: glassgpt.inspection.attention.attention_maps)"]
-    _write_csv(
-        folder / "attention.csv",
-        ["layer", "head", "query", *(f"key_{position}" for position in range(T))],
-        (
-            [layer, head, query, *map("{:.5g}".format, row[: query + 1])]
-            for layer in range(L)
-            for head in range(H)
-            for query, row in enumerate(findings.attention[layer, head].tolist())
-        ),
-    )
-    return []
-
-
-def _tables(findings: Findings) -> Iterator[tuple[str, list[Row]]]:
-    """The tables with their names; the rows of one have the same columns."""
-    tokens, lens, vocabulary = findings.probabilities, findings.lens, findings.vocabulary
-    columns = ("probability", "rank", "surprise", "entropy")
-    figures: list[Sequence[Any]] = [[None, *getattr(tokens, name).tolist()] for name in columns]
-    names = ("probability", "rank", "surprise_bits", "entropy_bits")
-    yield (
-        "tokens",
-        [
-            {"position": position, "id": i, "token": label, **dict(zip(names, values, strict=True))}
-            for position, (i, label, *values) in enumerate(zip(findings.ids, findings.labels, *figures, strict=True))
-        ],
-    )
-    yield "heads", [asdict(head) for head in findings.heads]
-    yield (
-        "lens",
-        [
-            {
-                "layer": layer,
-                "position": position,
-                "token": findings.labels[position],
-                "next_probability": lens.next_probability[row, position].item() if known else None,
-                "next_rank": int(lens.next_rank[row, position]) if known else None,
-                "entropy_nats": lens.entropy[row, position].item(),
-                **{f"top_{k}": vocabulary[i] for k, i in enumerate(lens.top_ids[row, position].tolist(), 1)},
-                **{f"p_{k}": share for k, share in enumerate(lens.top_probabilities[row, position].tolist(), 1)},
-            }
-            for row, layer in enumerate(lens.layers)
-            for position in range(len(findings.ids))
-            for known in [position < len(findings.ids) - 1]
-        ],
-    )
-    likeliest = findings.effects[0].probabilities.topk(min(20, len(vocabulary))).indices.tolist()
-    yield (
-        "sampling",
-        [
-            {
-                "setting": effect.name,
-                "kept": effect.kept,
-                "entropy_bits": effect.entropy,
-                "id": i,
-                "token": vocabulary[i],
-                "probability": effect.probabilities[i].item(),
-            }
-            for effect in findings.effects
-            for i in likeliest
-        ],
-    )
-    places = findings.embedding.coordinates.tolist()
-    yield (
-        "embedding",
-        [
-            {"id": i, "token": label, "x": x, "y": y}
-            for i, (label, (x, y)) in enumerate(zip(vocabulary, places, strict=True))
-        ],
-    )
-
-
-def _write_csv(path: Path, names: Sequence[str], rows: Any) -> None:
-    """A table for any program; None is an empty field."""
-    with path.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
