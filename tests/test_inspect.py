@@ -15,9 +15,11 @@ from glassgpt.errors import UserError
 from glassgpt.inspection import report, tables
 from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
+from glassgpt.inspection.lens import logit_lens
 from glassgpt.inspection.page import pack, write_page
 from glassgpt.inspection.pictures.style import width_of
 from glassgpt.inspection.pictures.text import _lines as lines_of_text
+from glassgpt.inspection.probabilities import token_probabilities
 from glassgpt.model import ModelConfig, make_model
 from glassgpt.runs import load
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
@@ -82,6 +84,54 @@ def test_the_figures_are_the_models(inspected: Path, trained_run: Path) -> None:
     )
     assert [float(line[f"key_{key}"]) for key in range(6)] == pytest.approx(weights[1, 1, 5, :6].tolist(), abs=1e-5)
     assert not line["key_6"]
+
+
+def test_neighbours_and_what_directions_explain(inspected: Path, trained_run: Path) -> None:
+    run = load(trained_run, "cpu")
+    vectors = run.model.get_parameter("token_embedding.weight").detach().double().numpy()
+    of_unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = table(inspected / "data" / "neighbours.csv")
+    assert {int(row["id"]) for row in rows} == set(run.tokenizer.encode(PROMPT))
+    for row in rows:
+        own, other = int(row["id"]), int(row["neighbour_id"])
+        assert own != other
+        assert float(row["cosine"]) == pytest.approx(of_unit[own] @ of_unit[other], abs=1e-5)
+    own = int(rows[0]["id"])
+    found = [int(row["neighbour_id"]) for row in rows if int(row["id"]) == own]
+    assert found == np.argsort(-of_unit @ of_unit[own])[1 : len(found) + 1].tolist()
+    variances = np.linalg.svd(vectors - vectors.mean(axis=0), compute_uv=False) ** 2
+    shares = [row for row in table(inspected / "data" / "explained.csv") if row["embedding"] == "token"]
+    assert [float(row["share_of_variance"]) for row in shares] == pytest.approx(
+        (variances / variances.sum())[: len(shares)].tolist(), abs=1e-5
+    )
+
+
+def test_positions_are_those_of_the_model(inspected: Path, trained_run: Path) -> None:
+    config = load(trained_run, "cpu").model.config
+    assert config.position == "rotary"
+    rows = table(inspected / "data" / "positions.csv")
+    assert [int(row["position"]) for row in rows] == list(range(config.block_size))
+    alike = table(inspected / "data" / "position-similarity.csv")
+    assert len(alike) == len(alike[0]) == len(PROMPT)
+    frequencies = 10_000.0 ** (-np.arange(0, config.head_width, 2) / config.head_width)
+    assert float(alike[2]["position_7"]) == pytest.approx(np.cos(5 * frequencies).mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("position", ["learned", "rotary", "sinusoidal", "none"])
+def test_one_reading_finds_what_each_function_finds(position: str) -> None:
+    tokenizer = CharTokenizer(TEXT)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 40, "vocab_size": tokenizer.vocab_size}
+    model = make_model(ModelConfig.parse({**shape, "position": position, "init_std": 0.3}, "test")).eval()
+    ids = tokenizer.encode(TEXT[:30])
+    found = look(model, tokenizer, ids, "")
+    assert torch.equal(found.attention, attention_maps(model, ids))
+    for separate, together in (
+        (logit_lens(model, ids), found.lens),
+        (token_probabilities(model, ids), found.probabilities),
+    ):
+        for name, value in vars(separate).items():
+            assert np.array_equal(value, getattr(together, name)), name
+    assert (found.positions is None) == (found.similarity is None) == (position == "none")
 
 
 def test_json_and_csv_say_the_same(inspected: Path) -> None:

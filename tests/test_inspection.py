@@ -224,6 +224,16 @@ def test_a_model_in_training_is_read_without_dropout_and_goes_on_training() -> N
     assert model.blocks[0].training
 
 
+def test_each_part_stays_in_its_mode() -> None:
+    model = tiny(dropout=0.5).train()
+    model.blocks[0].eval()  # frozen, say
+    before = [module.training for module in model.modules()]
+    with pytest.raises(UserError):
+        capture(model, [99], "logits")
+    capture(model, IDS, "logits")
+    assert [module.training for module in model.modules()] == before
+
+
 def test_a_model_in_half_precision_and_one_in_8_bits_can_be_looked_into() -> None:
     half = tiny().to(torch.bfloat16)
     assert attention_maps(half, IDS).dtype is torch.float32
@@ -242,9 +252,13 @@ def test_a_model_in_half_precision_and_one_in_8_bits_can_be_looked_into() -> Non
         (lambda: capture(tiny(), IDS * 2, "logits"), "20 tokens do not fit a context with room for 12"),
         (lambda: capture(tiny(), [3, 17], "logits"), r"token id 17 .*0 to 16"),
         (lambda: capture(tiny(), [-1], "logits"), "token id -1"),
+        (lambda: capture(tiny(), [0.5], "logits"), r"row of token ids.*float32 numbers of shape \(1,\)"),
+        (lambda: capture(tiny(), torch.tensor([IDS]), "logits"), r"int64 numbers of shape \(1, 10\)"),
+        (lambda: token_probabilities(tiny(), "text"), "row of token ids, not 'text'"),  # type: ignore[arg-type]
         (lambda: capture(Bigram(TINY), IDS, "logits"), "only a GPT.*Bigram"),
         (lambda: token_probabilities(tiny(), []), "one token or more"),
         (lambda: induction_scores(tiny(block_size=3)), "block size is 3"),
+        (lambda: induction_scores(tiny(), length=1), "length: .*2 tokens or more, not 1"),
         (lambda: neighbours(torch.ones(3, 2), 3), "no row 3"),
         (lambda: logit_lens(broken(), IDS), "not a number"),
         (lambda: token_probabilities(broken(), IDS), "not a number"),

@@ -153,21 +153,38 @@ def read(model: nn.Module, ids: Ids, cache: KVCache | None = None) -> Tensor:
         UserError: the text is empty, longer than the block, or has ids that the model does not know.
     """
     model = as_gpt(model)
-    tokens = torch.as_tensor(ids, dtype=torch.int64, device=model.token_embedding.weight.device)
+    tokens = as_text(ids)
     room = model.config.block_size - (cache.length if cache is not None else 0)
-    if not len(tokens):
-        raise UserError("there is nothing to look at: give a text of one token or more")
     if len(tokens) > room:
         raise UserError(f"{len(tokens)} tokens do not fit a context with room for {room}: shorten the text")
     if not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocabulary:
         wrong = tokens[(tokens < 0) | (tokens >= model.config.vocabulary)][0]
         raise UserError(f"token id {wrong} is not in the vocabulary (0 to {model.config.vocabulary - 1})")
-    was_training = model.training
+    training = [module for module in model.modules() if module.training]
     try:
-        logits: Tensor = model.eval()(tokens[None], cache)
+        logits: Tensor = model.eval()(tokens[None].to(model.token_embedding.weight.device), cache)
     finally:
-        model.train(was_training)
+        for module in training:  # each as it was: a part of it may be frozen
+            module.training = True
     return logits
+
+
+def as_text(ids: Ids) -> Tensor:
+    """Tokens as a tensor, (T,) int64 on the CPU.
+
+    Raises:
+        UserError: there are none, or they are no row of whole numbers.
+    """
+    try:
+        tokens = torch.as_tensor(ids).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"a text is a row of token ids, not {ids!r:.60}") from error
+    if not tokens.numel():
+        raise UserError("there is nothing to look at: give a text of one token or more")
+    if tokens.dim() != 1 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        kind = str(tokens.dtype).removeprefix("torch.")
+        raise UserError(f"a text is a row of token ids, (T,), not {kind} numbers of shape {tuple(tokens.shape)}")
+    return tokens.long()
 
 
 def as_gpt(model: nn.Module) -> GPT:

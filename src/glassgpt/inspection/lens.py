@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glassgpt.inspection.capture import Ids, as_gpt, capture
+from glassgpt.inspection.capture import Ids, as_gpt, as_text, capture
 from glassgpt.inspection.probabilities import Prediction, predictions
 
 
@@ -52,7 +52,7 @@ def lens_of(model: nn.Module, captured: Mapping[str, Tensor], ids: Ids, top: int
     model = as_gpt(model)
     streams = [captured["embedding"], *(captured[f"blocks.{layer}.residual"] for layer in range(model.config.n_layer))]
     weight = model.token_embedding.weight
-    next_ids = torch.as_tensor(ids)[1:].cpu()
+    next_ids = as_text(ids)[1:]
     rows: list[Prediction] = []
     for stream in streams:  # one at a time: logits are far larger than all that a block computes
         logits = model.read_out(stream.to(weight.device, weight.dtype))

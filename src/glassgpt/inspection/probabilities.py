@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassgpt.errors import UserError
 from glassgpt.generation.sampling import not_a_number
-from glassgpt.inspection.capture import Ids, as_gpt, read
+from glassgpt.inspection.capture import Ids, as_gpt, as_text, read
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,7 @@ def token_probabilities(model: nn.Module, ids: Ids, top: int = 5) -> TokenProbab
         UserError: an empty text, an id that the model does not know, or an output that is not a number.
     """
     config = as_gpt(model).config
-    text = torch.as_tensor(ids, dtype=torch.int64).cpu()
-    if not len(text):
-        raise UserError("there is nothing to look at: give a text of one token or more")
+    text = as_text(ids)
     block, step = config.block_size, max(1, config.block_size // 2)
     parts: list[Prediction] = []
     done = 0  # tokens that have been judged, the first left out
@@ -107,7 +104,7 @@ def token_probabilities(model: nn.Module, ids: Ids, top: int = 5) -> TokenProbab
 
 def probabilities_of(logits: Tensor, ids: Ids, top: int = 5) -> TokenProbabilities:
     """The same, of a text that was read already: its logits (T, V)."""
-    text = torch.as_tensor(ids, dtype=torch.int64).cpu()
+    text = as_text(ids)
     return _joined([predictions(logits[:-1], text[1:], top)])
 
 
