@@ -210,6 +210,17 @@ def test_bad_input_is_one_line(
     assert (used / "data" / "mine.txt").exists() and not (tmp_path / "out").exists()
 
 
+def test_a_link_that_leads_nowhere_is_named(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "gone", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links for this user")
+    assert call("inspect", trained_run, "--prompt", "the", "--out", tmp_path / "link") == 2
+    assert "gone, which is not there: remove the link" in capsys.readouterr().err
+
+
 def test_what_is_no_run_and_what_is_no_gpt(
     tmp_path: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

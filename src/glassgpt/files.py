@@ -81,8 +81,10 @@ def check_no_file(path: Path) -> None:
     """Make sure that a folder can have this name.
 
     Raises:
-        UserError: a file has it.
+        UserError: a file has it, or a link that leads nowhere.
     """
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path}: a link to {path.readlink()}, which is not there: remove the link")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: a file is where a folder is to be: move it elsewhere")
 

@@ -1,19 +1,16 @@
 """glassgpt bench, glassgpt bench train; its third command stands in `bench_generate.py`"""
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from glassgpt.cli.bench_generate import generate
+from glassgpt.cli.bench_shared import set_threads, telling, times
 from glassgpt.cli.options import Repeated, Switch, WholeNumber
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
-    from glassgpt.bench.pairing import Spread
     from glassgpt.bench.training import Comparison
 
 bench = App(
@@ -155,29 +152,6 @@ def train(
         print(json.dumps({"training": [comparison.to_dict() for comparison in comparisons]}))
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch work with so many on the CPU; None: as it chooses."""
-    import torch
-
-    if threads is None:
-        return
-    if threads < 1:
-        raise UserError(f"--threads {threads}: at least 1")
-    most = 4 * (os.cpu_count() or 1)  # more than help; with far more, the system gives out and the process crashes
-    if threads > most:
-        raise UserError(f"--threads {threads}: at most {most} on this machine (4 for each of its processors)")
-    torch.set_num_threads(threads)
-
-
-@contextmanager
-def telling(what: str) -> Iterator[Callable[[str], None]]:
-    """A function that says what is under way, on a terminal's last line."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(what) as status:
-        yield lambda detail: status.update(f"{what}: {detail}")
-
-
 def _print_comparison(comparison: "Comparison") -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -214,12 +188,6 @@ def _print_comparison(comparison: "Comparison") -> None:
         highlight=False,
         markup=False,
     )
-
-
-def times(ratio: "Spread") -> str:
-    """How many times as fast, over the rounds."""
-    colour = "green" if ratio.median >= 1 else "red"
-    return f"[{colour}]{ratio.median:.2f}x[/] ({ratio.lowest:.2f}-{ratio.highest:.2f})"
 
 
 def _flops(speed: float) -> str:

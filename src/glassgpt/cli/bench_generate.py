@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from glassgpt.cli.bench_shared import set_threads, telling, times
 from glassgpt.cli.options import Repeated, Switch, WholeNumber
 from glassgpt.errors import UserError
 
@@ -74,7 +75,6 @@ def generate(
             raise UserError(f"--{name} {number}: at least {least}")
     from glassgpt.bench.generation import compare_generation
     from glassgpt.bench.writing import check_writing, find_writing
-    from glassgpt.cli.bench import set_threads, telling
     from glassgpt.device import choose_device
 
     chosen = choose_device(device)
@@ -135,8 +135,6 @@ def _print_comparison(comparison: "Comparison") -> None:
 
 def _rows(comparison: "Comparison") -> Iterator[tuple[str, str, list[str]]]:
     """Label, style and a cell for each side."""
-    from glassgpt.cli.bench import times
-
     sides, batch = comparison.sides, comparison.writing.batch
 
     def leads(kind: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -43,7 +43,9 @@ def inspect(
 
     summary = inspect_run(load(run, device), prompt, out, crop=crop_prompt, pictures=not no_pictures)
     folders = [path.parts[0] for path in summary.files if len(path.parts) > 1]
-    print(f"{out / 'page.html'}: {summary.page_bytes / 1e6:.1f} MB, {summary.tokens} tokens: open it in a browser")
+    size = f"{summary.page_bytes / 1e6:.1f} MB" if summary.page_bytes >= 1e6 else f"{summary.page_bytes / 1e3:.0f} kB"
+    tokens = f"{summary.tokens} token{'' if summary.tokens == 1 else 's'}"
+    print(f"{out / 'page.html'}: {size}, {tokens}: open it in a browser")
     for folder in dict.fromkeys(folders):
         print(f"{out / folder}: {folders.count(folder)} files")
     for what in summary.left_out:

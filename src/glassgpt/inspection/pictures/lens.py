@@ -8,15 +8,16 @@ import numpy as np
 
 from glassgpt.inspection.lens import Lens
 from glassgpt.inspection.pictures.style import MONO, NAMED, PAPER, bare, cut, width_of
-from glassgpt.training.drawing import new_figure, plain
+from glassgpt.training.drawing import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -> "Figure":
-    """What each layer would predict: the likeliest token (as far as there is room), coloured by its probability.
+    """What each layer would predict: the likeliest token, coloured by its probability.
 
+    A text of more than 96 tokens has no room for words: there, a dot marks where it is the one that really comes next.
     Layers run upwards, as the residual stream is often drawn; a long text goes on in the next panel below.
     """
     R, T = lens.next_rank.shape
@@ -26,7 +27,7 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
     panels = ceil(T / (min(32, 110 // (longest + 1)) if named else 100))
     width = ceil(T / panels)  # positions in each
     inches = 0.12 + 0.075 * longest if named else 0.115
-    figure = new_figure(max(5.0, inches * width + 2.0), panels * (0.21 * R + 0.5) + 0.7)
+    figure = new_figure(max(5.0, inches * width + 2.0), panels * (0.21 * R + 0.5) + 0.8)
     rows = figure.subplots(panels, 1, squeeze=False)[:, 0]
     likeliest = lens.top_probabilities[..., 0].numpy()
     for axes, begin in zip(rows, range(0, T, width), strict=True):
@@ -48,10 +49,14 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
                     style: dict[str, Any] = {"color": ink, "weight": weight, "fontsize": 6.5, "family": MONO}
                     axes.text(column, row, plain(words[row][begin + column]), ha="center", va="center", **style)
         else:
-            ticks = range(0, end - begin, 10)
-            axes.set_xticks(ticks, [str(begin + tick) for tick in ticks], fontsize=7)
-    what = "the likeliest next token after each layer\n(bold: it really comes next)" if named else "the best guess"
-    figure.suptitle(f"Logit lens: {what}", fontsize=11)
+            right = (lens.next_rank[:, begin:end] == 1).nonzero().numpy()  # (how many, 2)
+            axes.plot(right[:, 1], right[:, 0], "o", color=COLOURS[1], markersize=2)
+            tens = range(-(-begin // 10) * 10, end, 10)
+            axes.set_xticks([ten - begin for ten in tens], [str(ten) for ten in tens], fontsize=7)
+    how = "bold" if named else "dots"
+    figure.suptitle(
+        f"Logit lens: the likeliest next token after each layer\n({how}: it really comes next)", fontsize=11
+    )
     bar = figure.colorbar(shown, ax=list(rows), shrink=min(1.0, 2 / panels), aspect=15, label="its probability")
     bar.outline.set_visible(False)
     return figure

@@ -23,6 +23,8 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
         vocabulary: their labels.
         ids: tokens to name where there are too many to name all: a text's.
     """
+    from matplotlib.patheffects import withStroke
+
     x, y = projection.coordinates[:, 0].numpy(), projection.coordinates[:, 1].numpy()
     figure = new_figure(8, 6.5)
     axes = figure.add_subplot()
@@ -35,7 +37,8 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
         at: dict[str, Any] = {"xytext": (0, 0) if few else (3, 2), "textcoords": "offset points"}
         place: dict[str, Any] = {"ha": "center", "va": "center"} if few else {}
         ink = COLOURS[1] if i in ids else "black"
-        axes.annotate(plain(vocabulary[i]), (x[i], y[i]), **at, **place, color=ink, fontsize=8, family=MONO)
+        text = axes.annotate(plain(vocabulary[i]), (x[i], y[i]), **at, **place, color=ink, fontsize=8, family=MONO)
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # readable over points
     _name_components(axes, projection)
     axes.set(title=f"Embeddings of {count(len(vocabulary), 'token')}; in orange those of the text")
     return figure
