@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glassgpt.inspection.pictures.style import MAP, MONO, NAMED, bare, count, cut
+from glassgpt.inspection.pictures.style import MAP, MONO, bare, count, cut
 from glassgpt.training.drawing import new_figure, plain
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIDE = 96  # points along the side of a small map
+NAMED = 72  # up to so many tokens, axes name each
 
 
 def attention_grid(weights: Tensor) -> "Figure":
@@ -53,7 +54,7 @@ def attention_grid(weights: Tensor) -> "Figure":
 def attention_map(weights: Tensor, labels: Sequence[str], title: str) -> "Figure":
     """One head's weights, (T, T): each row is a token that looks, each column one that it looks at."""
     T = len(labels)
-    side = min(9.0, max(3.2, 0.19 * T + 1.5)) if T <= NAMED else 8.0
+    side = min(10.0, max(3.2, 0.19 * T + 1.5)) if T <= NAMED else 8.0
     figure = new_figure(side + 1.4, side + 0.5)
     axes = figure.add_subplot()
     ahead = torch.ones(T, T, dtype=torch.bool).triu(1)
@@ -88,5 +89,5 @@ def _name_tokens(axis: "Axis", labels: Sequence[str], *, upright: bool = False) 
     if len(labels) > NAMED:
         axis.set_major_locator(MaxNLocator(10, integer=True))
         return
-    style: dict[str, Any] = {"family": MONO, "fontsize": 8, "rotation": 90 if upright else 0}
+    style: dict[str, Any] = {"family": MONO, "fontsize": min(8, 400 / len(labels)), "rotation": 90 if upright else 0}
     axis.set_ticks(range(len(labels)), labels=[plain(cut(label, 12)) for label in labels], **style)

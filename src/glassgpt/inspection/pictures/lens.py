@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glassgpt.inspection.lens import Lens
-from glassgpt.inspection.pictures.style import MONO, NAMED, PAPER, bare, cut, width_of
+from glassgpt.inspection.pictures.style import MONO, PAPER, bare, cut, width_of
 from glassgpt.training.drawing import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NAMED = 96  # up to so many tokens, each prediction is written out
+
 
 def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -> "Figure":
     """What each layer would predict: the likeliest token, coloured by its probability.
 
-    A text of more than 96 tokens has no room for words: there, a dot marks where it is the one that really comes next.
+    Where a text is too long for words, a dot marks where it is the one that really comes next.
     Layers run upwards, as the residual stream is often drawn; a long text goes on in the next panel below.
     """
     R, T = lens.next_rank.shape
-    named = T <= 2 * NAMED
+    named = T <= NAMED
     words = [[cut(vocabulary[int(i)], 7) for i in row] for row in lens.top_ids[..., 0]] if named else []
     longest = max((width_of(word) for row in words for word in row), default=1)
     panels = ceil(T / (min(32, 110 // (longest + 1)) if named else 100))

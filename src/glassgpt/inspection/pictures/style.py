@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 MAP = "cividis"  # made for this: lightness runs one way, and it looks the same to nearly everyone (Nuñez et al., 2018)
 PAPER = "YlGnBu"  # the same on white paper: what is little is pale
 MONO = "DejaVu Sans Mono"  # comes with matplotlib; each sign is 0.602 of its size wide
-NAMED = 48  # up to so many tokens, axes name each
 
 
 def count(number: int, what: str) -> str:
