@@ -44,11 +44,13 @@ def python_blocks() -> list[str]:
 
 def test_the_python_runs(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = python_blocks()
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         program = block.replace('"runs/default"', repr(str(trained_run))).replace('"The "', '"the "')
         exec(compile(program, "README.md", "exec"), {})
-    assert "Step(step=100" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "'blocks.0.weights': (1, " in printed and "'blocks.0.residual': (1, 4, " in printed
+    assert "Step(step=100" in printed
 
 
 def test_the_table_of_recipes_is_complete() -> None:

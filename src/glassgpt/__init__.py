@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassgpt.errors import UserError
+    from glassgpt.inspection.capture import capture
+    from glassgpt.inspection.report import inspect_run
     from glassgpt.model import ModelConfig, make_model
     from glassgpt.recipes import Recipe, TrainingConfig, load_recipe
     from glassgpt.runs import Run, load
@@ -27,6 +29,8 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "UserError",
+    "capture",
+    "inspect_run",
     "load",
     "load_recipe",
     "make_model",
@@ -39,6 +43,8 @@ _HOMES = {
     "Trainer": "glassgpt.training.trainer",
     "TrainingConfig": "glassgpt.recipes",
     "UserError": "glassgpt.errors",
+    "capture": "glassgpt.inspection.capture",
+    "inspect_run": "glassgpt.inspection.report",
     "load": "glassgpt.runs",
     "load_recipe": "glassgpt.recipes",
     "make_model": "glassgpt.model",
