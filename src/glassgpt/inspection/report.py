@@ -45,7 +45,7 @@ class Summary:
     left_out: list[str]
 
 
-def inspect_run(run: Run, prompt: str, out: Path, *, crop: bool = False, pictures: bool = True) -> Summary:
+def inspect_run(run: Run, prompt: str, out: str | Path, *, crop: bool = False, pictures: bool = True) -> Summary:
     """Look at what a run's model does with a text, and write page, data and pictures.
 
     Args:
@@ -60,6 +60,7 @@ def inspect_run(run: Run, prompt: str, out: Path, *, crop: bool = False, picture
             something else.
         OSError: it cannot be written.
     """
+    out = Path(out)
     check_out(out)
     as_gpt(run.model)
     ids = prompt_ids(run.tokenizer, prompt, run.block_size, crop=crop)
