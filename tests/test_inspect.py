@@ -17,6 +17,7 @@ from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.lens import logit_lens
 from glassgpt.inspection.page import pack, write_page
+from glassgpt.inspection.pictures import lens_heatmap
 from glassgpt.inspection.pictures.style import width_of
 from glassgpt.inspection.pictures.text import _lines as lines_of_text
 from glassgpt.inspection.probabilities import token_probabilities
@@ -77,7 +78,13 @@ def test_the_figures_are_the_models(inspected: Path, trained_run: Path) -> None:
         assert float(row["surprise_bits"]) == pytest.approx(-share.log2().item(), abs=1e-4)
     own = [row for row in table(inspected / "data" / "lens.csv") if row["layer"] == "block 1"]
     assert [float(row["p_1"]) for row in own] == pytest.approx(shares.amax(-1).tolist(), rel=1e-4)
-    assert own[-1]["next_rank"] == ""  # nobody knows
+    assert own[-1]["next_rank"] == own[-1]["next_probability"] == ""  # nobody knows
+    after = {
+        int(r["id"]): float(r["probability"])
+        for r in table(inspected / "data" / "sampling.csv")
+        if r["setting"] == "as it is"
+    }
+    assert after == pytest.approx({i: shares[-1, i].item() for i in after}, rel=1e-4)
     weights = attention_maps(run.model, ids)
     line = next(
         r for r in table(inspected / "data" / "attention.csv") if r["layer"] == r["head"] == "1" and r["query"] == "5"
@@ -262,6 +269,14 @@ def test_pictures_of_any_length(tmp_path: Path, length: int) -> None:
         for name, figure in report._figures(findings):
             save_figure(figure, tmp_path / f"{name}.png")
             assert max(figure.get_size_inches()) < 40
+
+
+def test_where_there_is_no_room_for_words_dots_mark_what_comes_next() -> None:
+    findings = findings_of("the end of the end. " * 8)
+    figure = lens_heatmap(findings.lens, findings.labels, findings.vocabulary)
+    assert len(figure.axes) > 2  # panels, and the scale
+    dots = sum(len(line.get_xdata()) for axes in figure.axes for line in axes.lines)
+    assert dots == (findings.lens.next_rank == 1).sum() > 0
 
 
 def test_no_tokens_overlap_in_the_coloured_text() -> None:
