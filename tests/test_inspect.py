@@ -272,7 +272,7 @@ def test_pictures_of_any_length(tmp_path: Path, length: int) -> None:
 
 
 def test_where_there_is_no_room_for_words_dots_mark_what_comes_next() -> None:
-    findings = findings_of("the end of the end. " * 8)
+    findings = findings_of("aab" * 50)
     figure = lens_heatmap(findings.lens, findings.labels, findings.vocabulary)
     assert len(figure.axes) > 2  # panels, and the scale
     dots = sum(len(line.get_xdata()) for axes in figure.axes for line in axes.lines)
