@@ -65,9 +65,8 @@ def execute(notebook: NotebookNode, timeout: int) -> None:
         client = NotebookClient(
             notebook,
             km=AsyncKernelManager(kernel_spec_manager=own_python),
-            extra_arguments=[
-                "--log-level=ERROR"
-            ],  # it warns of its own connection, which stays on this machine
+            # It would warn of its own connection, which stays on this machine.
+            extra_arguments=["--log-level=ERROR"],
             timeout=timeout,
             record_timing=False,
             coalesce_streams=True,  # what is printed in pieces is read in one
