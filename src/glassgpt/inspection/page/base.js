@@ -20,7 +20,7 @@ const state = {
   down: false,
   point: ids[T - 1], // the token id that is looked at among the embeddings
   place: T - 1, // the position that is looked at among the positions; it may lie behind the text
-  other: T - 1, // the position that it is compared with
+  other: Math.max(0, T - 2), // the position that it is compared with
   setting: 0, // of sampling
 };
 

@@ -2,10 +2,9 @@
 
 const MONO = 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace';
 
-/** An empty canvas of as many points as its screen has, and a pen for it; null while it is not shown. */
-function openCanvas(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas, sharpness = devicePixelRatio || 1;
-  if (!width || !height) return null;
+/** A pen for an emptied canvas that has as many points as it, or another one, takes on the screen. */
+function openCanvas(canvas, shown = canvas) {
+  const width = shown.clientWidth || 1, height = shown.clientHeight || 1, sharpness = devicePixelRatio || 1;
   canvas.width = Math.round(width * sharpness);
   canvas.height = Math.round(height * sharpness);
   const pen = canvas.getContext("2d");
@@ -24,6 +23,15 @@ function paintSquare(canvas, n, values, triangular) {
     }
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Text on a rim of paper, so that it can be read on whatever is drawn already. */
+function outlined(pen, text, x, y) {
+  pen.strokeStyle = ink.paper;
+  pen.lineWidth = 4;
+  pen.lineJoin = "round";
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
 }
 
 /** 1, 2, 5, 10, 20, …: how far apart labels stand, so that there are no more than so many. */
@@ -140,11 +148,11 @@ class Plane {
     pen.fillStyle = ink.quiet;
     pen.font = "12px system-ui, sans-serif";
     pen.textAlign = "center";
-    pen.fillText(`first direction: ${first} of the variance`, width / 2, height - 9);
+    outlined(pen, `first direction: ${first} of the variance`, width / 2, height - 10);
     pen.save();
-    pen.translate(9, height / 2);
+    pen.translate(10, height / 2);
     pen.rotate(-Math.PI / 2);
-    pen.fillText(`second: ${second} of the variance`, 0, 0);
+    outlined(pen, `second: ${second} of the variance`, 0, 0);
     pen.restore();
   }
 

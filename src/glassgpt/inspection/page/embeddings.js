@@ -6,15 +6,14 @@ const inText = new Map(); // token id: its positions
 ids.forEach((id, position) => inText.set(id, [...inText.get(id) ?? [], position]));
 const tokenCloud = document.createElement("canvas"); // the points alone: they are many, and stay
 
-const named = (id) => `${vocabulary[id]} (id ${id})`;
 const cosineBars = (pairs) => bars(pairs.map(([id, cosine]) =>
   ({ label: vocabulary[id], share: Math.max(0, cosine), said: digits(cosine) })));
 
 function makeEmbeddings() {
   const [first, second] = data.embedding.explained, all = data.embedding.explained.reduce((sum, share) => sum + share);
   $("plane-title").textContent = V === 1 ? "The only token"
-    : `${V.toLocaleString("en")} tokens: two directions have ${percent(first + second)} of the variance, `
-      + `${data.embedding.explained.length} would have ${percent(all)}`;
+    : `${V.toLocaleString("en")} tokens: ${percent(first + second)} of their variance lies in two directions, `
+      + `${percent(all)} in ${data.embedding.explained.length}`;
   $("key").classList.toggle("names", V <= ALL_NAMED);
   onPointer($("plane"), ({ offsetX, offsetY }) => tokenPlane.nearest(offsetX, offsetY), (id) => {
     tellPoint(id);
@@ -55,50 +54,49 @@ function showEmbeddings() {
 function tellPoint(id = state.point) {
   const times = inText.get(id)?.length ?? 0, near = data.neighbours[ids[state.token]].find(([other]) => other === id);
   const where = tokenPlane.coordinates(id).map((value) => digits(value)).join(", ");
-  $("point").textContent = `${named(id)} at ${where}; ${["not", "once", "twice"][times] ?? `${times} times`} in the text`
+  const often = ["not", "once", "twice"][times] ?? `${times} times`;
+  $("point").textContent = `${vocabulary[id]} (id ${id}) at ${where}; ${often} in the text`
     + (near ? `; cosine with ${vocabulary[ids[state.token]]}: ${digits(near[1])}` : "");
 }
 
-/** The points of all tokens, for which a hand that moves cannot wait. */
+/** The points of all tokens, drawn once: a hand that moves does not wait for them. */
 function drawCloud() {
-  const { clientWidth: width, clientHeight: height } = $("plane"), sharpness = devicePixelRatio || 1;
+  const { pen, width, height } = openCanvas(tokenCloud, $("plane"));
   tokenPlane.fit(34, 14, width - 52, height - 46);
-  tokenCloud.width = Math.round(width * sharpness);
-  tokenCloud.height = Math.round(height * sharpness);
-  const pen = tokenCloud.getContext("2d"), size = V > 5000 ? 1.2 : V > ALL_NAMED ? 2.2 : 0;
-  pen.scale(sharpness, sharpness);
+  const size = V > 5000 ? 1.2 : 2.2;
   pen.globalAlpha = V > 5000 ? 0.35 : 0.55;
   pen.fillStyle = ink.quiet;
   for (let id = 0; id < V; id++) pen.fillRect(tokenPlane.x[id] - size / 2, tokenPlane.y[id] - size / 2, size, size);
 }
 
 function drawEmbeddings(hovered) {
-  const canvas = openCanvas($("plane"));
-  if (!canvas) return;
-  const { pen, width, height } = canvas;
+  const canvas = openCanvas($("plane")), { pen, width, height } = canvas;
+  const chosen = ids[state.token], near = new Set(data.neighbours[chosen].map(([id]) => id));
+  const looked = hovered ?? state.point;
   tokenPlane.drawAxes(canvas);
-  pen.drawImage(tokenCloud, 0, 0, width, height);
-  const chosen = ids[state.token], near = data.neighbours[chosen].map(([id]) => id);
+  drawLines(pen, chosen, near);
+  if (V > ALL_NAMED) {
+    pen.drawImage(tokenCloud, 0, 0, width, height);
+    drawMarks(pen, chosen, near);
+  }
+  nameTokens(canvas, chosen, near, looked);
+  pen.lineWidth = 1.5;
+  pen.strokeStyle = looked === chosen ? ink.mark : ink.ink;
+  tokenPlane.dot(pen, looked, 11);
+  pen.stroke();
+}
+
+function drawLines(pen, chosen, near) {
   pen.strokeStyle = ink.mark;
   pen.lineWidth = 1;
   pen.globalAlpha = 0.55;
+  pen.beginPath();
   for (const id of near) {
-    pen.beginPath();
     pen.moveTo(tokenPlane.x[chosen], tokenPlane.y[chosen]);
     pen.lineTo(tokenPlane.x[id], tokenPlane.y[id]);
-    pen.stroke();
   }
+  pen.stroke();
   pen.globalAlpha = 1;
-  const many = V > ALL_NAMED;
-  if (many) drawMarks(pen, chosen, near);
-  const rest = many ? [] : range(V), looked = hovered ?? state.point;
-  nameTokens(pen, new Set([chosen, looked, ...near, ...inText.keys(), ...rest]), chosen, near, width, height);
-  if (looked !== chosen || hovered !== undefined) {
-    pen.strokeStyle = ink.ink;
-    pen.lineWidth = 1.5;
-    tokenPlane.dot(pen, looked, 9);
-    pen.stroke();
-  }
 }
 
 /** The text's tokens are dots, the neighbours rings, the chosen one a large dot: told apart without colours, too. */
@@ -108,6 +106,7 @@ function drawMarks(pen, chosen, near) {
     tokenPlane.dot(pen, id, 3);
     pen.fill();
   }
+  pen.strokeStyle = ink.mark;
   pen.lineWidth = 1.5;
   for (const id of near) {
     tokenPlane.dot(pen, id, 4.5);
@@ -118,27 +117,28 @@ function drawMarks(pen, chosen, near) {
   pen.fill();
 }
 
-/** Names, the most telling first; one that would lie on another is left out. */
-function nameTokens(pen, order, chosen, near, width, height) {
-  const many = V > ALL_NAMED, taken = [];
+/** Names, the most telling first: beside the dots, or in their place where all have room. One that would lie on another
+ * is left out. */
+function nameTokens({ pen, width, height }, chosen, near, looked) {
+  const beside = V > ALL_NAMED, taken = [];
   pen.textAlign = "left";
-  for (const id of order) {
-    const of = { chosen: id === chosen, near: near.includes(id), text: inText.has(id) };
-    const size = of.chosen ? 15 : of.near || of.text || !many ? 13 : 12;
-    pen.font = `${of.chosen || of.text ? 700 : 400} ${size}px ${MONO}`;
+  for (const id of new Set([chosen, looked, ...near, ...inText.keys(), ...(beside ? [] : range(V))])) {
+    const size = id === chosen ? 15 : 13, x = tokenPlane.x[id], y = tokenPlane.y[id];
+    pen.font = `${inText.has(id) ? 700 : 400} ${size}px ${MONO}`;
+    pen.fillStyle = id === chosen || near.has(id) ? ink.mark : inText.has(id) ? ink.bar : ink.quiet;
     const name = [...vocabulary[id]].slice(0, 14).join(""), wide = pen.measureText(name).width;
-    const left = clamp(tokenPlane.x[id] + (many ? 7 : -wide / 2), 0, width - wide), middle = tokenPlane.y[id];
-    const box = [left, middle - 0.45 * size, left + wide, middle + 0.45 * size];
-    const free = taken.every((other) =>
-      box[0] >= other[2] || box[2] <= other[0] || box[1] >= other[3] || box[3] <= other[1]);
-    if (!free || box[1] < 0 || box[3] > height) continue;
-    taken.push(box);
-    if (many) { // on the cloud
-      pen.lineWidth = 3;
-      pen.strokeStyle = ink.paper;
-      pen.strokeText(name, left, middle);
+    const left = !beside ? x - wide / 2 : x + 7 + wide < width ? x + 7 : x - 7 - wide;
+    const slack = beside ? 0 : 2; // pixels by which names may touch and still be read
+    const box = { left: left + slack, right: left + wide - slack, top: y - 6 + slack, bottom: y + 6 - slack };
+    const free = taken.every((other) => box.left >= other.right || box.right <= other.left
+      || box.top >= other.bottom || box.bottom <= other.top);
+    if (free) {
+      taken.push(box);
+      if (beside) outlined(pen, name, left, y);
+      else pen.fillText(name, left, y);
+    } else if (!beside) { // what has no name has a point at least
+      tokenPlane.dot(pen, id, 1.5);
+      pen.fill();
     }
-    pen.fillStyle = of.chosen || of.near ? ink.mark : of.text ? ink.bar : ink.quiet;
-    pen.fillText(name, left, middle);
   }
 }

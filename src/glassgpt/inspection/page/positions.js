@@ -50,9 +50,8 @@ function tellSimilarity([position, other] = [state.token, state.other]) {
 }
 
 function drawPositions() {
-  const canvas = positionPlane && openCanvas($("places"));
-  if (!canvas) return;
-  const { pen, width, height } = canvas;
+  if (!positionPlane) return;
+  const canvas = openCanvas($("places")), { pen, width, height } = canvas;
   positionPlane.fit(34, 20, width - 54, height - 52);
   positionPlane.drawAxes(canvas);
   const { x, y, count } = positionPlane;
@@ -67,15 +66,13 @@ function drawPositions() {
   }
   pen.font = `700 12px ${MONO}`;
   pen.textAlign = "left";
-  pen.lineWidth = 3;
-  pen.strokeStyle = ink.paper;
   for (const position of new Set([0, count - 1, state.place])) {
     const label = String(position), left = Math.min(x[position] + 7, width - pen.measureText(label).width);
     pen.fillStyle = position === state.place ? ink.mark : ink.ink;
-    pen.strokeText(label, left, y[position] - 8);
-    pen.fillText(label, left, y[position] - 8);
+    outlined(pen, label, left, y[position] - 8);
   }
   pen.strokeStyle = ink.mark;
+  pen.lineWidth = 3;
   positionPlane.dot(pen, state.place, 6);
   pen.stroke();
   drawSimilarity();

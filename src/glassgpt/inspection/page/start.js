@@ -7,7 +7,6 @@ function choose(change) {
   if ("token" in change) {
     state.point = ids[state.token];
     state.place = state.token;
-    if (!("other" in change)) state.other = Math.min(state.other, state.token);
   }
   const moved = ["token", "layer", "head"].some((name) => state[name] !== before[name]);
   if (moved && !("key" in change)) state.key = peak(state.layer, state.head, state.token)[0];
@@ -36,8 +35,8 @@ function sayAll() {
   const surprise = token ? `, surprise ${digits(data.surprise[token])} bits` : "";
   const [key, share] = peak(layer, head, token);
   const looks = has(layer) ? ` Layer ${layer}, head ${head} looks most at ${at(key)}, ${percent(share)}.` : "";
-  const id = lens.ids[depth][token][0], likely = percent(lens.probabilities[depth][token][0]);
-  say(`Token ${token}: ${tokens[token]}${surprise}.${looks} Lens, ${lens.layers[depth]}: ${vocabulary[id]}, ${likely}.`);
+  const likeliest = `${vocabulary[lens.ids[depth][token][0]]}, ${percent(lens.probabilities[depth][token][0])}`;
+  say(`Token ${token}: ${tokens[token]}${surprise}.${looks} Lens, ${lens.layers[depth]}: ${likeliest}.`);
 }
 
 /** Whatever has colours of its own. */

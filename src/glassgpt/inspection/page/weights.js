@@ -1,4 +1,4 @@
-// --- attention weights: bytes, 255 √w, of the lower triangles of a layer's heads one after the other ------------------
+// --- attention weights: bytes, 255 √w, of the lower triangles of a layer's heads one after the other -----------------
 
 const layersOfBytes = new Map(); // unpacked when they are first needed
 const has = (layer) => data.attention[layer] != null; // or it was left out, to keep the page small
