@@ -27,10 +27,12 @@ function paintSquare(canvas, n, values, triangular) {
 
 /** Text on a rim of paper, so that it can be read on whatever is drawn already. */
 function outlined(pen, text, x, y) {
+  pen.save();
   pen.strokeStyle = ink.paper;
   pen.lineWidth = 4;
   pen.lineJoin = "round";
   pen.strokeText(text, x, y);
+  pen.restore();
   pen.fillText(text, x, y);
 }
 

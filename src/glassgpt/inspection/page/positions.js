@@ -56,6 +56,7 @@ function drawPositions() {
   positionPlane.drawAxes(canvas);
   const { x, y, count } = positionPlane;
   pen.strokeStyle = ink.line;
+  pen.lineWidth = 1;
   pen.beginPath();
   for (let i = 0; i < count; i++) pen.lineTo(x[i], y[i]);
   pen.stroke();
