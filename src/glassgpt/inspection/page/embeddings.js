@@ -2,8 +2,8 @@
 
 const ALL_NAMED = 200; // a vocabulary of so many tokens is shown by their names
 const tokenPlane = new Plane(data.embedding);
-const inText = new Map(); // token id: its positions
-ids.forEach((id, position) => inText.set(id, [...inText.get(id) ?? [], position]));
+const inText = new Map(ids.map((id) => [id, []])); // token id: its positions
+ids.forEach((id, position) => inText.get(id).push(position));
 const tokenCloud = document.createElement("canvas"); // the points alone: they are many, and stay
 
 const cosineBars = (pairs) => bars(pairs.map(([id, cosine]) =>
@@ -15,7 +15,7 @@ function makeEmbeddings() {
     : `${V.toLocaleString("en")} tokens: ${percent(first + second)} of their variance lies in two directions, `
       + `${percent(all)} in ${data.embedding.explained.length}`;
   $("key").classList.toggle("names", V <= ALL_NAMED);
-  onPointer($("plane"), ({ offsetX, offsetY }) => tokenPlane.nearest(offsetX, offsetY), (id) => {
+  onPointer($("plane"), pointUnder, (id) => {
     tellPoint(id);
     drawEmbeddings(id);
   }, choosePoint);
@@ -31,6 +31,13 @@ function makeEmbeddings() {
   });
   fillTable($("embedding-table"), "The tokens of the text, in the order in which they come",
     ["token", "id", "times", "first", "second", "nearest, by cosine"], rows);
+}
+
+/** The token nearest to the pointer; in a crowd, those of the text can still be hit: whatever lies over their dots. */
+function pointUnder({ offsetX: x, offsetY: y }) {
+  const marked = V > ALL_NAMED ? tokenPlane.nearest(x, y, (id) => inText.has(id)) : null;
+  const hit = marked !== null && Math.hypot(tokenPlane.x[marked] - x, tokenPlane.y[marked] - y) < 5;
+  return hit ? marked : tokenPlane.nearest(x, y);
 }
 
 /** A token of the text is chosen in all parts, any other one here alone. */

@@ -14,7 +14,7 @@ function choose(change) {
   show();
 }
 
-// Words first, then what must know how large it is: so the browser lays out the page once.
+/** Words first, then what must know how large it is: so the browser lays out the page once. */
 function show() {
   rove(buttons, buttons[state.token], "aria-pressed");
   showText();
@@ -51,8 +51,14 @@ function recolour() {
 }
 
 function start() {
-  for (const makePart of [makeText, makeGrid, makeMap, makeLens, makeStatistics, makeEmbeddings, makePositions,
-    makeSampling]) makePart();
+  makeText();
+  makeGrid();
+  makeMap();
+  makeLens();
+  makeStatistics();
+  makeEmbeddings();
+  makePositions();
+  makeSampling();
   state.layer = layers[0] ?? 0;
   state.key = peak(state.layer, state.head, state.token)[0];
   recolour();
