@@ -81,16 +81,16 @@ function drawEmbeddings(hovered) {
   const chosen = ids[state.token], near = new Set(data.neighbours[chosen].map(([id]) => id));
   const looked = hovered ?? state.point;
   tokenPlane.drawAxes(canvas);
+  if (V > ALL_NAMED) pen.drawImage(tokenCloud, 0, 0, width, height);
   drawLines(pen, chosen, near);
-  if (V > ALL_NAMED) {
-    pen.drawImage(tokenCloud, 0, 0, width, height);
-    drawMarks(pen, chosen, near);
-  }
+  if (V > ALL_NAMED) drawMarks(pen, chosen, near);
   nameTokens(canvas, chosen, near, looked);
   pen.lineWidth = 1.5;
-  pen.strokeStyle = looked === chosen ? ink.mark : ink.ink;
-  tokenPlane.dot(pen, looked, 11);
-  pen.stroke();
+  for (const [id, colour] of [[looked, ink.ink], [chosen, ink.mark]]) {
+    pen.strokeStyle = colour;
+    tokenPlane.dot(pen, id, 11);
+    pen.stroke();
+  }
 }
 
 function drawLines(pen, chosen, near) {
@@ -135,7 +135,7 @@ function nameTokens({ pen, width, height }, chosen, near, looked) {
     pen.fillStyle = id === chosen || near.has(id) ? ink.mark : inText.has(id) ? ink.bar : ink.quiet;
     const name = [...vocabulary[id]].slice(0, 14).join(""), wide = pen.measureText(name).width;
     const left = !beside ? x - wide / 2 : x + 7 + wide < width ? x + 7 : x - 7 - wide;
-    const slack = beside ? 0 : 2; // pixels by which names may touch and still be read
+    const slack = beside ? 0 : 1; // pixels by which names may touch and still be read
     const box = { left: left + slack, right: left + wide - slack, top: y - 6 + slack, bottom: y + 6 - slack };
     const free = taken.every((other) => box.left >= other.right || box.right <= other.left
       || box.top >= other.bottom || box.bottom <= other.top);
