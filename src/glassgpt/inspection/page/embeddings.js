@@ -95,8 +95,8 @@ function drawEmbeddings(hovered) {
 
 function drawLines(pen, chosen, near) {
   pen.strokeStyle = ink.mark;
-  pen.lineWidth = 1;
-  pen.globalAlpha = 0.55;
+  pen.lineWidth = 1.5;
+  pen.globalAlpha = 0.75;
   pen.beginPath();
   for (const id of near) {
     pen.moveTo(tokenPlane.x[chosen], tokenPlane.y[chosen]);
