@@ -1,15 +1,17 @@
 """The page of `glassgpt inspect` in a real browser: what it shows is what was found, and no request leaves it.
 
 It takes a Chromium or Chrome that is installed (Debian: `apt-get install chromium`; `GLASSGPT_CHROMIUM` names another
-one) and Playwright's Python package; nothing is downloaded.
+one) and Playwright's Python package; nothing is downloaded. Without them, these tests skip; where
+`GLASSGPT_NEEDS_BROWSER` is 1, they fail.
 """
 
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -17,9 +19,7 @@ import torch
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import write_page
 from glassgpt.model import ModelConfig, make_model
-from glassgpt.tokenizers import CharTokenizer
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PLACES = (
@@ -36,23 +36,38 @@ def find_browser() -> str | None:
     return next((path for path in (*found, *(place for place in PLACES if Path(place).is_file())) if path), None)
 
 
-def findings_of(text: str) -> Findings:
+def missing(what: str) -> NoReturn:
+    """Skips, or fails where these tests must not go unrun without anybody noticing."""
+    if os.environ.get("GLASSGPT_NEEDS_BROWSER") == "1":
+        pytest.fail(f"{what} (GLASSGPT_NEEDS_BROWSER is 1)")
+    pytest.skip(what)
+
+
+def launch() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("needs Playwright: pip install playwright")
+    executable = find_browser()
+    if executable is None:
+        missing("needs a browser: apt-get install chromium, or name one in GLASSGPT_CHROMIUM")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def findings_of(text: str, **options: Any) -> Findings:
     torch.manual_seed(1)
     tokenizer = CharTokenizer(TEXT + LONG)
     shape = {"n_layer": 3, "n_head": 4, "n_embd": 32, "block_size": 256, "vocab_size": tokenizer.vocab_size}
-    model = make_model(ModelConfig(**shape, init_std=0.4)).eval()  # attention that is not all alike
+    model = make_model(ModelConfig(**shape | options, init_std=0.4)).eval()  # attention that is not all alike
     return look(model, tokenizer, tokenizer.encode(text), "Inside a test")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("needs a browser: apt-get install chromium, or name one in GLASSGPT_CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+    yield from launch()
 
 
 @pytest.fixture(scope="module")
@@ -251,20 +266,281 @@ def test_head_statistics_are_sorted_by_a_click(opened: Any, findings: Findings) 
     assert page.locator("#map-title").inner_text() == f"Layer {least.layer}, head {least.head}"
 
 
+def numbers_in(text: str) -> list[float]:
+    return [float(number.replace("−", "-")) for number in re.findall(r"−?\d+(?:\.\d+)?", text)]
+
+
+def drawn_points(page: Any, plane: str) -> torch.Tensor:
+    """Where a plane's points are on their canvas, in pixels."""
+    places = page.evaluate(f"Array.from({{ length: {plane}.count }}, (_, i) => [{plane}.x[i], {plane}.y[i]])")
+    return torch.tensor(places)
+
+
+def assert_drawn(page: Any, plane: str, found: torch.Tensor) -> None:
+    """On the canvas as they were found, but for one scale and one shift; y goes downwards there."""
+    drawn = drawn_points(page, plane)
+    scale = (drawn[:, 0].max() - drawn[:, 0].min()) / (found[:, 0].max() - found[:, 0].min())
+    assert scale > 0 and len(drawn) == len(found)
+    expected = found[:, :2] * torch.tensor([scale, -scale])
+    assert torch.allclose(drawn - drawn[0], expected - expected[0], atol=0.1)
+
+
+def spot(page: Any, canvas: str, plane: str, number: int) -> dict[str, float]:
+    """Where the mouse finds a point of a plane: the canvas has a frame."""
+    frame = page.locator(canvas).evaluate("canvas => canvas.clientLeft")
+    x, y = drawn_points(page, plane)[number].tolist()
+    return {"x": x + frame, "y": y + frame}
+
+
+def written(page: Any, draw: str) -> list[str]:
+    """The words that a drawing puts on a canvas."""
+    words = page.evaluate(
+        """draw => {
+            const pen = CanvasRenderingContext2D.prototype, real = pen.fillText, words = [];
+            pen.fillText = function (word, ...rest) { words.push(word); real.call(this, word, ...rest); };
+            try { eval(draw); } finally { pen.fillText = real; }
+            return words;
+        }""",
+        draw,
+    )
+    return list(words)
+
+
+def test_embeddings_lie_where_they_were_found(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    assert_drawn(page, "tokenPlane", findings.embedding.coordinates)
+    explained = 100 * findings.embedding.explained
+    said = numbers_in(page.locator("#plane-title").inner_text())
+    V = len(findings.vocabulary)
+    assert said == pytest.approx([V, float(explained[:2].sum()), float(explained.sum()), 8], abs=0.5)
+    words = written(page, "drawEmbeddings()")
+    axes = [numbers_in(word)[0] for word in words if "of the variance" in word]
+    assert axes == pytest.approx(explained[:2].tolist(), abs=0.5)
+    names = {word for word in words if "variance" not in word}
+    assert names <= set(findings.vocabulary) and len(names) > 0.7 * V  # of the others there is a point
+    row = page.locator("#embedding-table tbody tr").first
+    first = findings.ids[0]
+    shown = row.locator("td").all_text_contents()
+    assert row.locator("th").text_content() == findings.labels[0]
+    assert list(map(int, shown[:2])) == [first, findings.ids.count(first)]
+    assert numbers_in(" ".join(shown[2:4])) == pytest.approx(findings.embedding.coordinates[first, :2], abs=0.001)
+    assert page.locator("#embedding-table tbody tr").count() == len(set(findings.ids))
+
+
+def test_a_token_among_the_embeddings_is_found_by_mouse_and_by_keys(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    found = findings.embedding.coordinates[:, :2]
+    new = next(i for i in range(len(found)) if i not in findings.ids)
+    page.locator("#plane").hover(position=spot(page, "#plane", "tokenPlane", new))
+    said = page.locator("#point").inner_text()
+    assert said.startswith(f"{findings.vocabulary[new]} (id {new}) at") and "not in the text" in said
+    assert numbers_in(said.partition(" at ")[2])[:2] == pytest.approx(found[new].tolist(), abs=0.006)
+    page.locator("h1").hover()
+    assert f"(id {findings.ids[-1]}) at" in page.locator("#point").inner_text()  # again of what is chosen
+    page.locator("#plane").click(position=spot(page, "#plane", "tokenPlane", new))
+    page.locator("h1").hover()
+    assert f"(id {new}) at" in page.locator("#point").inner_text()
+    assert token(page, len(TEXT) - 1).get_attribute("aria-pressed") == "true"  # the text has no such token
+    page.locator("#plane").click(position=spot(page, "#plane", "tokenPlane", findings.ids[4]))
+    assert token(page, findings.ids.index(findings.ids[4])).get_attribute("aria-pressed") == "true"
+    page.locator("h1").hover()
+    at = findings.ids[4]
+    drawn = drawn_points(page, "tokenPlane")
+    for key, way in (("ArrowRight", (1, 0)), ("ArrowDown", (0, 1)), ("ArrowLeft", (-1, 0)), ("ArrowUp", (0, -1))):
+        page.keyboard.press(key)
+        apart = drawn - drawn[at]
+        ahead = apart @ torch.tensor(way, dtype=torch.float32)
+        aside = apart.abs().sum(dim=1) - ahead.abs()
+        allowed = (ahead > 4) & (ahead >= aside)
+        at = int(torch.where(allowed, apart.norm(dim=1), torch.inf).argmin())
+        assert f"(id {at}) at" in page.locator("#point").inner_text()
+        assert page.locator("#status").inner_text() == page.locator("#point").inner_text()
+    assert page.evaluate("document.activeElement.id") == "plane"
+    page.keyboard.press("Home")
+    chosen = page.locator("#tokens button[aria-pressed=true]").get_attribute("data-position")
+    assert f"(id {findings.ids[int(chosen)]}) at" in page.locator("#point").inner_text()
+
+
+def test_the_nearest_tokens_are_those_found(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    for position in (0, 7):
+        token(page, position).click()
+        lines = page.locator("#near li")
+        near = findings.neighbours[findings.ids[position]]
+        assert findings.labels[position] in page.locator("#near h3").inner_text()
+        assert lines.locator("span:first-child").first.inner_text() == findings.vocabulary[near[0][0]]
+        shown = [line.split() for line in lines.all_inner_texts()]
+        assert [label for label, _ in shown] == [findings.vocabulary[i] for i, _ in near]
+        assert numbers_in(" ".join(said for _, said in shown)) == pytest.approx([c for _, c in near], abs=0.006)
+        widths = lines.locator(".bar span").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+        assert widths == pytest.approx([max(0, 100 * cosine) for _, cosine in near], abs=0.01)
+        page.locator("#plane").hover(position=spot(page, "#plane", "tokenPlane", near[0][0]))
+        said = page.locator("#point").inner_text().partition("cosine with ")[2]
+        assert numbers_in(said)[-1] == pytest.approx(near[0][1], abs=0.006)
+
+
+@pytest.mark.parametrize("kind", ["learned", "rotary", "sinusoidal"])
+def test_positions_lie_where_they_were_found(opened: Any, kind: str) -> None:
+    findings = findings_of(TEXT, position=kind)
+    assert findings.positions is not None
+    page = opened(findings)
+    assert_drawn(page, "positionPlane", findings.positions.coordinates)
+    axes = [numbers_in(word)[0] for word in written(page, "drawPositions()") if "of the variance" in word]
+    assert axes == pytest.approx((100 * findings.positions.explained[:2]).tolist(), abs=0.5)
+    token(page, 5).click()
+    page.locator("#places").focus()
+    page.keyboard.press("ArrowRight")
+    assert token(page, 6).get_attribute("aria-pressed") == "true"
+    page.keyboard.press("End")
+    said = page.locator("#where").inner_text()
+    assert said.startswith("Position 255, behind the text, at")
+    assert numbers_in(said)[1:] == pytest.approx(findings.positions.coordinates[-1, :2].tolist(), abs=0.006)
+    assert page.locator("#status").inner_text() == said
+    assert token(page, 6).get_attribute("aria-pressed") == "true"
+    page.locator("#places").click(position=spot(page, "#places", "positionPlane", 3))
+    assert token(page, 3).get_attribute("aria-pressed") == "true"
+
+
+def test_the_similarity_of_positions_is_the_one_found(opened: Any, findings: Findings) -> None:
+    page = opened(findings)
+    found = findings.similarity
+    assert found is not None
+    place = page.evaluate("similarityPlace")
+    for row, column in ((9, 3), (3, 9), (20, 20)):
+        middle = {axis: place["margin"] + place["cell"] * (i + 0.5) for axis, i in (("x", column), ("y", row))}
+        page.locator("#similarity").hover(position=middle)
+        said = page.locator("#alike").inner_text()
+        assert said.startswith(f"Positions {row} and {column}: cosine")
+        assert numbers_in(said)[-1] == pytest.approx(float(found[row, column]), abs=0.01)
+    page.locator("#similarity").click(position=middle)
+    assert token(page, 20).get_attribute("aria-pressed") == "true"
+    shown = page.locator("#similarity-table td:last-child").all_text_contents()
+    assert numbers_in(" ".join(shown)) == pytest.approx(found[20].tolist(), abs=0.006)
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    said = page.locator("#alike").inner_text()
+    assert said.startswith("Positions 19 and 18: cosine") and page.locator("#status").inner_text() == said
+    assert numbers_in(page.locator("#lowest").inner_text()) == pytest.approx([min(0, float(found.min()))], abs=0.01)
+    reds = page.evaluate(
+        "[...similarityPicture.getContext('2d').getImageData(0, 0, T, T).data.filter((_, i) => !(i % 4))]"
+    )
+    painted = torch.tensor(reds).view_as(found)  # a red that falls from white paper on
+    assert painted.argmin() in found.flatten().sort().indices[-len(TEXT) :]
+    assert painted.flatten()[found.argmin()] == painted.max()
+
+
+def test_where_there_are_no_positions_it_says_so(opened: Any) -> None:
+    page = opened(findings_of(TEXT, position="none"))
+    assert page.locator("#no-positions").is_visible() and not page.locator("#positions").is_visible()
+    token(page, 3).click()
+    page.keyboard.press("ArrowRight")
+    assert token(page, 4).get_attribute("aria-pressed") == "true"
+
+
+def test_sampling_shows_what_the_filters_make(opened: Any) -> None:
+    findings = findings_of(TEXT, vocab_size=64)
+    page = opened(findings)
+    V = len(findings.vocabulary)
+    before = findings.effects[0].probabilities
+    likeliest = before.topk(20).indices
+    others = [i for i in range(V) if i not in likeliest]
+    last = len(TEXT) - 1
+    assert page.locator("#behind").inner_text() == f"{findings.labels[last]} ({last})"
+    radios = page.locator("#settings label").all_inner_texts()
+    assert [radio.strip() for radio in radios] == [effect.name for effect in findings.effects]
+    widths: list[float] = []
+    for effect in reversed(findings.effects):  # the first one is chosen already
+        page.get_by_label(effect.name, exact=True).check()
+        said = page.locator("#distribution caption").inner_text()
+        assert said.startswith(f"{effect.name}: {effect.kept} of {V} tokens") and f" {effect.entropy:.2f} bits" in said
+        assert page.locator("#status").inner_text() == said
+        rows = page.locator("#distribution tbody tr")
+        names = [findings.vocabulary[i] for i in likeliest.tolist()] + [f"{len(others)} others"]
+        assert rows.locator("th").all_text_contents() == names
+        for column, shares in ((2, before), (3, effect.probabilities)):
+            shown = rows.locator(f"td:nth-child({column})").all_text_contents()
+            expected = [*shares[likeliest].tolist(), shares[others].sum().item()]
+            assert [text == "out" for text in shown] == [share == 0 for share in expected]
+            told = [0.0 if text == "out" else percent_in(text) for text in shown]
+            assert told == pytest.approx(expected, abs=0.006)
+        bars = rows.locator(".bar span").evaluate_all("bars => bars.map(bar => parseFloat(bar.style.width))")
+        widths += [width / share for width, share in zip(bars, expected, strict=True) if share > 0]
+        marks = rows.locator(".bar i").evaluate_all("marks => marks.map(mark => parseFloat(mark.style.left))")
+        assert torch.tensor(marks[:20]) / marks[0] == pytest.approx(
+            (before[likeliest] / before.max()).numpy(), rel=1e-3
+        )
+        chosen = page.locator("#compared tr.chosen")
+        assert chosen.inner_text().split() == [*effect.name.split(), str(effect.kept), f"{effect.entropy:.2f}"]
+    assert widths == pytest.approx([widths[0]] * len(widths), rel=1e-3)  # one scale for all
+    token(page, 3).click()  # it is about the whole text, whatever is looked at
+    assert page.locator("#distribution caption").inner_text() == said
+    page.locator("#settings input").last.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#distribution caption").inner_text().startswith(findings.effects[-2].name)
+
+
+def test_a_large_vocabulary(opened: Any, tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer()
+    torch.manual_seed(1)
+    model = make_model(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=64, vocab_size=50_304)).eval()
+    findings = look(model, tokenizer, tokenizer.encode(TEXT), "Many")
+    page = opened(findings)
+    assert (tmp_path / "page.html").stat().st_size < 1_200_000
+    assert_drawn(page, "tokenPlane", findings.embedding.coordinates)
+    page.locator("#plane").hover(
+        position=spot(page, "#plane", "tokenPlane", int(findings.embedding.coordinates[:, 0].argmax()))
+    )
+    assert f"(id {findings.embedding.coordinates[:, 0].argmax()}) at" in page.locator("#point").inner_text()
+    drawn = drawn_points(page, "tokenPlane")
+    crowd = (drawn - drawn[findings.ids[0]]).norm(dim=1)
+    other = int(torch.where(crowd > 2, crowd, torch.inf).argmin())  # beside the dot of a token of the text
+    page.locator("#plane").hover(position=spot(page, "#plane", "tokenPlane", other))
+    assert crowd[other] < 4 and f"(id {findings.ids[0]}) at" in page.locator("#point").inner_text()
+    assert page.locator("#distribution tbody th").last.inner_text() == "50,284 others"
+    assert findings.labels[-1] in written(page, "drawEmbeddings()")
+
+
+def test_no_browser_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in (("needs a browser", None), ("pip install playwright", "playwright.sync_api")):
+        with monkeypatch.context() as without:
+            without.setattr(f"{__name__}.find_browser", lambda: None)
+            if module:
+                without.setitem(sys.modules, module, None)
+            without.delenv("GLASSGPT_NEEDS_BROWSER", raising=False)
+            with pytest.raises(pytest.skip.Exception, match=name):
+                next(launch())
+            without.setenv("GLASSGPT_NEEDS_BROWSER", "1")
+            with pytest.raises(pytest.fail.Exception, match=name):
+                next(launch())
+
+
 def test_dark_and_light(opened: Any, findings: Findings) -> None:
     page = opened(findings)
     most = int(findings.probabilities.surprise.argmax()) + 1
     assert lightness(page.locator("html")) > 240 and lightness(token(page, most)) < 110
+    before = page.evaluate("ink")
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(200)
     assert lightness(page.locator("html")) < 40 and lightness(token(page, most)) > 110
+    after = page.evaluate("ink")
+    assert all(after[name] != before[name] for name in before)  # what canvases are drawn with
 
 
 def test_it_can_be_read_to_someone(opened: Any, findings: Findings) -> None:
     page = opened(findings)
     assert page.get_by_role("main").count() == page.get_by_role("banner").count() == 1
-    for name in ("The text, token by token", "Attention", "Logit lens", "Heads in numbers"):
+    ids = {
+        "The text, token by token": "text",
+        "Attention": "attention",
+        "Logit lens": "lens",
+        "Heads in numbers": "heads",
+        "Embeddings": "embeddings",
+        "Sampling": "sampling",
+    }
+    for name, place in ids.items():
         assert page.get_by_role("region", name=name, exact=True).count() == 1
+        assert page.get_by_role("navigation").locator(f"a[href='#{place}']").count() == 1
     assert page.locator("[aria-live=polite]").count() == 1
     assert page.get_by_role("button", name="layer 2, head 3", exact=True).count() == 1
     nameless = (
@@ -272,6 +548,11 @@ def test_it_can_be_read_to_someone(opened: Any, findings: Findings) -> None:
         "!(e.textContent.trim() || e.ariaLabel || e.labels?.length || e.getAttribute('aria-labelledby')))"
     )
     assert page.evaluate(f"{nameless}.length") == 0
+    described = (
+        "[...document.querySelectorAll('canvas[tabindex]')]"
+        ".map(e => e.getAttribute('role') + ' ' + $(e.getAttribute('aria-describedby'))?.tagName)"
+    )
+    assert page.evaluate(described) == ["img P"] * 4  # each picture has a name, and a line that says what is chosen
 
 
 @pytest.mark.parametrize("length", [1, 4, 205])

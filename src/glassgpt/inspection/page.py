@@ -13,7 +13,28 @@ import torch
 from torch import Tensor
 
 from glassgpt.files import write_text
+from glassgpt.inspection.embeddings import Projection
 from glassgpt.inspection.findings import Findings
+from glassgpt.inspection.sampling import Effect
+
+SCRIPT = (
+    "base",  # state and small helpers
+    "colours",
+    "drawing",
+    "weights",
+    "text",  # from here on, the parts of the page
+    "attention",
+    "lens",
+    "heads",
+    "embeddings",
+    "positions",
+    "sampling",
+    "start",
+)
+"""The files of the page's script, in the order in which they are put together."""
+
+LIKELIEST = 20
+"""Of how many tokens the page shows what sampling settings make of them."""
 
 LIMIT = 20_000_000
 """The most bytes that a page may have; above, it leaves out the attention of some layers."""
@@ -68,6 +89,48 @@ def pack(weights: Tensor) -> str:
     return b64encode((255 * roots).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
 
 
+def _pack_points(projection: Projection) -> dict[str, Any]:
+    """Vectors in their first two directions, x and y in turn: two bytes each, of which 32767 stands for the scale."""
+    points = projection.coordinates[:, :2]
+    scale = points.abs().max().item() or 1.0
+    whole = (points * (32767 / scale)).round().numpy().astype("<i2")
+    return {
+        "points": b64encode(whole.tobytes()).decode("ascii"),
+        "scale": scale,
+        "explained": _rounded(projection.explained, 5),
+    }
+
+
+def _pack_positions(findings: Findings) -> dict[str, Any] | None:
+    """Where positions lie, and how alike the text's are: 127 times the cosine, of the lower triangle."""
+    if findings.positions is None or findings.similarity is None:
+        return None
+    rows, columns = torch.tril_indices(*findings.similarity.shape)
+    cosines = (127 * findings.similarity[rows, columns].clamp(-1, 1)).round().to(torch.int8)
+    packed = b64encode(cosines.numpy().tobytes()).decode("ascii")
+    return {**_pack_points(findings.positions), "similarity": packed}
+
+
+def _sampling(effects: list[Effect]) -> dict[str, Any]:
+    """What settings make of the tokens that were the likeliest, and of all others together."""
+    likeliest = effects[0].probabilities.topk(min(LIKELIEST, len(effects[0].probabilities))).indices
+    others = torch.ones(len(effects[0].probabilities), dtype=torch.bool).index_fill(0, likeliest, False)
+    return {
+        "likeliest": likeliest.tolist(),
+        "settings": [
+            {
+                "name": effect.name,
+                "kept": effect.kept,
+                "entropy": round(effect.entropy, 4),
+                # Not rounded to 0: that says that a token cannot be drawn.
+                "shares": [float(f"{share:.4g}") for share in effect.probabilities[likeliest].tolist()],
+                "rest": float(f"{effect.probabilities[others].sum().item():.4g}"),
+            }
+            for effect in effects
+        ],
+    }
+
+
 def _spread(number: int, kept: int) -> set[int]:
     """So many of the numbers 0, 1, …, evenly spread, the last among them, then the first."""
     return {number - 1 - round(i * (number - 1) / max(1, kept - 1)) for i in range(kept)}
@@ -76,7 +139,6 @@ def _spread(number: int, kept: int) -> set[int]:
 def _data(findings: Findings) -> dict[str, Any]:
     """What the script reads, but for attention."""
     lens, tokens = findings.lens, findings.probabilities
-    shown = {*lens.top_ids.flatten().tolist(), *tokens.top_ids.flatten().tolist()}
     V = len(findings.vocabulary)
     pairs = [
         list(map(list, zip(ids, _rounded(shares, 5), strict=True)))
@@ -90,7 +152,7 @@ def _data(findings: Findings) -> dict[str, Any]:
         "heads": findings.attention.shape[1],
         "ids": findings.ids,
         "tokens": findings.labels,
-        "vocabulary": {i: findings.vocabulary[i] for i in sorted(shown)},
+        "vocabulary": findings.vocabulary,
         "probability": [None, *_rounded(tokens.probability, 5)],
         "rank": [None, *tokens.rank.tolist()],
         "surprise": [None, *_rounded(tokens.surprise, 3)],
@@ -110,6 +172,12 @@ def _data(findings: Findings) -> dict[str, Any]:
             {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(head).items()}
             for head in findings.heads
         ],
+        "embedding": _pack_points(findings.embedding),
+        "neighbours": {
+            i: [(other, round(cosine, 4)) for other, cosine in near] for i, near in findings.neighbours.items()
+        },
+        "positions": _pack_positions(findings),
+        "effects": _sampling(findings.effects),
         "attention": list[str | None](),
     }
 
@@ -127,7 +195,8 @@ def _rounded(values: Tensor, digits: int) -> list[Any]:
 def _fill(data: dict[str, Any]) -> str:
     """The page's parts put together."""
     parts = files("glassgpt.inspection") / "page"
-    html, css, js = ((parts / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    html, css = ((parts / f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
+    js = "\n".join((parts / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT)
     # In ASCII, so that any string fits (lone surrogates too); and no text of the data can end the element it is in.
     embedded = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return _replaced(html, (("/*{css}*/", css), ("/*{js}*/", js), ("/*{data}*/", embedded)))
