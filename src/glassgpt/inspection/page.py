@@ -15,7 +15,7 @@ from torch import Tensor
 from glassgpt.files import write_text
 from glassgpt.inspection.embeddings import Projection
 from glassgpt.inspection.findings import Findings
-from glassgpt.inspection.sampling import Effect
+from glassgpt.inspection.sampling import LIKELIEST, Effect
 
 SCRIPT = (
     "base",  # state and small helpers
@@ -32,9 +32,6 @@ SCRIPT = (
     "start",
 )
 """The files of the page's script, in the order in which they are put together."""
-
-LIKELIEST = 20
-"""Of how many tokens the page shows what sampling settings make of them."""
 
 LIMIT = 20_000_000
 """The most bytes that a page may have; above, it leaves out the attention of some layers."""

@@ -20,6 +20,8 @@ SETTINGS: Mapping[str, SamplingConfig] = {
     "min-p 0.1": SamplingConfig(temperature=1.0, min_p=0.1),
 }
 """One setting at a time, the others being off."""
+LIKELIEST = 20
+"""Of how many tokens page and table tell what settings make of them."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from glassgpt.inspection.findings import Findings
+from glassgpt.inspection.sampling import LIKELIEST
 
 MOST_WEIGHTS = 10_000_000
 """The most attention weights that are written as text: about 70 MB."""
-LIKELIEST = 20
-"""Of how many tokens the table of sampling settings tells."""
 
 Row = dict[str, Any]
 
