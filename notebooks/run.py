@@ -4,7 +4,8 @@
     python notebooks/run.py notebooks/1-tokens.ipynb         # one
     python notebooks/run.py --try-exercises --out folder …   # what the tests do
 
-Each notebook has a process of its own, this Python, one thread, and an empty folder to be in.
+Each notebook has a process of its own, this Python, one thread, an empty folder to be in
+and an empty cache.
 """
 
 import argparse
@@ -60,8 +61,11 @@ def with_solutions(notebook: NotebookNode) -> NotebookNode:
 def execute(notebook: NotebookNode, timeout: int) -> None:
     """Run all cells in a new process and put their outputs in. Raises CellExecutionError."""
     own_python = KernelSpecManager(kernel_dirs=[])  # not another "python3" that Jupyter knows here
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        own = {
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "GLASSGPT_CACHE": f"{folder}/cache",  # nothing found, nothing left behind
+        }
         client = NotebookClient(
             notebook,
             km=AsyncKernelManager(kernel_spec_manager=own_python),
@@ -72,7 +76,7 @@ def execute(notebook: NotebookNode, timeout: int) -> None:
             coalesce_streams=True,  # what is printed in pieces is read in one
             resources={"metadata": {"path": folder}},
         )
-        client.execute(env={**os.environ, **threads}, cleanup_kc=True)
+        client.execute(env={**os.environ, **own}, cleanup_kc=True)
 
 
 def tidy(notebook: NotebookNode) -> None:

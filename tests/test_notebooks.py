@@ -114,7 +114,7 @@ def test_its_exercises_have_a_stub_a_check_and_a_folded_solution(path: Path) -> 
 def test_the_readme_lists_them_all() -> None:
     listed = re.findall(r"\((\d-[a-z-]+\.ipynb)\)", (FOLDER / "README.md").read_text(encoding="utf-8"))
     assert listed == [f"{n}-{name}.ipynb" for n, name in enumerate(NAMES, start=1)]
-    assert {path.name for path in NOTEBOOKS} <= set(listed)
+    assert [path.name for path in NOTEBOOKS] == listed
 
 
 NAMES = ("tokens", "embeddings", "attention", "the-gpt", "training", "generating", "looking-inside")
