@@ -100,9 +100,9 @@ class Decoder:
         if mode == "graphs" or (mode == "auto" and is_cuda):
             tell("decoding with CUDA graphs")
             return "graphs", None
-        pays = possible and (package_path(model).exists() or tokens >= WORTH_COMPILING)
         may_compile = mode == "compiled" or tokens >= WORTH_COMPILING
-        if mode == "compiled" or (mode == "auto" and pays):
+        pays = mode == "auto" and possible and (may_compile or package_path(model).exists())
+        if mode == "compiled" or pays:
             try:
                 compiled = CompiledRows(model, self._store, self._last_ids, tell, may_compile=may_compile)
                 tell("decoding with the compiled model")

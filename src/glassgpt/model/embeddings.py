@@ -12,9 +12,9 @@ MULTIPLIER = 1_327_217_885  # 2³¹ divided by the golden ratio: neighbours come
 class NgramEmbedding(nn.Module):
     """Vectors for the last 2, 3, …, n tokens taken as one, added up: a table for each length.
 
-    A block needs attention to learn which letters stand together; a table knows it after having seen them once, so
-    small models learn many times faster. Where there are more combinations than rows, rows are shared by a hash. The
-    idea: "Byte Latent Transformer" (Pagnoni et al., 2024), "Over-Tokenized Transformer" (Huang et al., 2025).
+    A block needs attention to learn which letters stand together; a table knows it after having seen them once. In a
+    short run nothing else is worth as much (docs/performance.md). Where there are more combinations than rows, rows are
+    shared by a hash. The idea: "Byte Latent Transformer" (Pagnoni et al., 2024), "Over-Tokenized Transformer" (Huang et al., 2025).
 
     Every row begins at zero, so a new model is the same as without them.
     """
