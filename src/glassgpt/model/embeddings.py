@@ -14,7 +14,8 @@ class NgramEmbedding(nn.Module):
 
     A block needs attention to learn which letters stand together; a table knows it after having seen them once. In a
     short run nothing else is worth as much (docs/performance.md). Where there are more combinations than rows, rows are
-    shared by a hash. The idea: "Byte Latent Transformer" (Pagnoni et al., 2024), "Over-Tokenized Transformer" (Huang et al., 2025).
+    shared by a hash. The idea: "Byte Latent Transformer" (Pagnoni et al., 2024), "Over-Tokenized Transformer" (Huang et
+    al., 2025).
 
     Every row begins at zero, so a new model is the same as without them.
     """
