@@ -591,3 +591,20 @@ def _without_attention(findings: Findings) -> int:
     from glassgpt.inspection.page import _data, _fill
 
     return len(_fill(_data(findings)).encode())
+
+
+def test_small_pictures_of_many_tokens_keep_the_largest_weights(opened: Any) -> None:
+    findings = findings_of(LONG[:200], n_layer=1, n_head=1)
+    findings.attention.zero_()
+    findings.attention[0, 0, 150, 31] = 1.0  # the last in its square is another one
+    page = opened(findings)
+    width, darkest = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#grid canvas"), n = canvas.width;
+            const shown = canvas.getContext("2d").getImageData(0, 0, n, n).data;
+            const points = [...Array(n * n).keys()].filter((i) => shown[4 * i + 3]);
+            return [n, points.reduce((a, b) => shown[4 * b] < shown[4 * a] ? b : a)];
+        }"""
+    )
+    assert width < 200
+    assert divmod(darkest, width) == (150 * width // 200, 31 * width // 200)
