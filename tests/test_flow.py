@@ -422,3 +422,18 @@ def test_a_damaged_line_is_named(line: str, run: Path) -> None:
         file.write(line + "\n")
     with pytest.raises(UserError, match="line 3"):
         flow_drawing.read_flow(run / "gradients.jsonl")
+
+
+def test_colours_reach_as_far_as_the_figures_and_no_further_than_can_be_told_apart() -> None:
+    log, signed, share = (flow_drawing.Panel("", "", scale) for scale in ("log", "signed", "share"))
+
+    def reach(panel: flow_drawing.Panel, *values: float) -> tuple[float | None, float | None]:
+        norm = flow_drawing._norm(panel, np.array(values))
+        return norm.vmin, norm.vmax
+
+    assert reach(log, 0.02, 5.0) == (0.02, 5.0)
+    assert reach(log, 1e-30, 5.0) == (5e-6, 5.0)  # one layer that gets next to nothing leaves colours for the others
+    assert reach(log, 3.0) == (1.5, 6.0)
+    assert reach(signed, -0.5, 0.1) == (-0.5, 0.5)  # 0 in the middle
+    assert reach(share, 0.2, 0.4) == (0.0, 0.4)
+    assert reach(share, 0.0) == (0.0, 0.01)

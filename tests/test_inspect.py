@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -310,3 +311,45 @@ def test_what_others_wrote_is_never_replaced(trained_run: Path, tmp_path: Path) 
     assert call(*words) == 2
     assert (inside / "data" / "thesis.csv").read_text() == "mine"
     assert (site / "page.html").read_text() == "<p>mine</p>"
+
+
+def test_tables_of_lens_and_sampling_are_the_models(inspected: Path, trained_run: Path) -> None:
+    run = load(trained_run, "cpu")
+    lens = logit_lens(run.model, run.tokenizer.encode(PROMPT))
+    rows = table(inspected / "data" / "lens.csv")
+    assert [float(row["entropy_nats"]) for row in rows] == pytest.approx(lens.entropy.flatten().tolist(), rel=1e-4)
+    assert [row["layer"] for row in rows[:: len(PROMPT)]] == lens.layers
+    with torch.no_grad():
+        after = run.model(torch.tensor([run.tokenizer.encode(PROMPT)]))[0, -1].double().softmax(-1)
+    kept = {row["setting"]: int(row["kept"]) for row in table(inspected / "data" / "sampling.csv")}
+    assert kept == {
+        "as it is": len(after),
+        "temperature 0.5": len(after),
+        "temperature 1.5": len(after),
+        "top-k 10": 10,
+        "top-p 0.9": 1 + int((after.sort(descending=True).values.cumsum(-1) < 0.9).sum()),
+        "min-p 0.1": int((after >= 0.1 * after.max()).sum()),
+    }
+
+
+def test_what_a_killed_inspection_left_is_no_obstacle(trained_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("inspect", trained_run, "--prompt", "the cat", "--out", out, "--no-pictures")
+    assert call(*words) == 0
+    (out / ".page.html.123.tmp").write_text("half a page")
+    (out / ".data.123.tmp").mkdir()
+    (out / "data" / ".tokens.csv.123.tmp").write_text("half a table")
+    assert call(*words) == 0
+
+
+@pytest.mark.parametrize("token", ["</script><script>alert(1)</script>", "<!--<script>", "/*{js}*/", "\ud800"])
+def test_no_token_or_title_breaks_the_page(tmp_path: Path, token: str) -> None:
+    """Whole: a tokenizer of single characters never has one that could end the element that the data are in."""
+    findings = findings_of("abc")
+    odd = replace(findings, title=token, labels=[token] * 3, vocabulary=[token] * 3)
+    write_page(tmp_path / "page.html", odd)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("</script>") == 2  # the data's end, and the script's
+    assert page.count("<!--") == 0
+    data = data_in(tmp_path / "page.html")
+    assert (data["title"], data["tokens"], data["vocabulary"]) == (token, [token] * 3, [token] * 3)

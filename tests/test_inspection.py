@@ -22,6 +22,7 @@ from glassgpt.inspection.probabilities import token_probabilities
 from glassgpt.inspection.sampling import SETTINGS, sampling_effects
 from glassgpt.model import ModelConfig
 from glassgpt.model.bigram import Bigram
+from glassgpt.model.cache import RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.layers import Block
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer, TokenizerConfig, make_tokenizer
@@ -525,3 +526,21 @@ def test_to_look_at_oneself_is_no_induction() -> None:
     weights[0, 0, 4, 3] = 1.0  # the last 7 looks behind the 7 before it
     ids = torch.tensor([7, 8, 7, 2, 7])
     assert head_statistics(weights, ids)[0].induction == 0.5  # of the two sevens that have one before them
+
+
+def test_weights_of_rows_of_different_lengths() -> None:
+    """As generation decodes them: a mask hides what a row does not have, and its weights are those without a cache."""
+    model = tiny(position="rotary")
+    texts = [[3, 1, 4, 1, 5], [9, 2, 6]]
+    whole = [capture(model, text, "blocks.1.weights")["blocks.1.weights"][0, :, -1] for text in texts]  # (H, T)
+    store = model.make_cache(2)
+    for row, text in enumerate(texts):
+        capture(model, text[:-1], "logits", store.row(row))
+    lengths = torch.tensor([len(text) - 1 for text in texts])
+    cache = RowsCache(store.keys, store.values, lengths, lengths, torch.arange(5), store.last_ids)
+    with torch.no_grad(), capturing(model, "blocks.1.weights") as found:
+        model(torch.tensor([text[-1:] for text in texts]), cache)
+    for row, expected in enumerate(whole):
+        weights = found["blocks.1.weights"][row, :, 0]  # (H, 5)
+        torch.testing.assert_close(weights[:, : len(texts[row])], expected, rtol=0, atol=1e-6)
+        assert not weights[:, len(texts[row]) :].any()

@@ -591,3 +591,48 @@ def _without_attention(findings: Findings) -> int:
     from glassgpt.inspection.page import _data, _fill
 
     return len(_fill(_data(findings)).encode())
+
+
+def test_small_pictures_of_many_tokens_keep_the_largest_weights(opened: Any) -> None:
+    findings = findings_of(LONG[:200], n_layer=1, n_head=1)
+    findings.attention.zero_()
+    findings.attention[0, 0, 150, 31] = 1.0  # the last in its square is another one
+    page = opened(findings)
+    width, darkest = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#grid canvas"), n = canvas.width;
+            const shown = canvas.getContext("2d").getImageData(0, 0, n, n).data;
+            const points = [...Array(n * n).keys()].filter((i) => shown[4 * i + 3]);
+            return [n, points.reduce((a, b) => shown[4 * b] < shown[4 * a] ? b : a)];
+        }"""
+    )
+    assert width < 200
+    assert divmod(darkest, width) == (150 * width // 200, 31 * width // 200)
+
+
+def test_each_colour_of_the_lens_is_on_its_own_scale(opened: Any, findings: Findings) -> None:
+    page, lens, last = opened(findings), findings.lens, len(TEXT) - 1
+    scales = {"top": lens.top_probabilities[..., 0], "next": lens.next_probability}
+    scales["entropy"] = lens.entropy / torch.tensor(float(len(findings.vocabulary))).log()
+    for name, shares in scales.items():
+        page.select_option("#lens-colour", name)
+        for depth in range(4):
+            for position in (0, 7, last):
+                cell = page.locator(f"#lens-table td[data-depth='{depth}'][data-position='{position}']")
+                red, green, blue = page.evaluate("share => colour(share)", shares[depth, position].item())
+                assert background(cell) == f"rgb({red}, {green}, {blue})", (name, depth, position)
+
+
+def test_the_chosen_position_of_a_long_text_is_brought_into_sight(opened: Any) -> None:
+    page = opened(findings_of(LONG[:60]))
+    page.set_viewport_size({"width": 400, "height": 700})
+    for position in (59, 0, 30):
+        page.locator("#tokens button").nth(position).click()
+        inside = page.evaluate(
+            """() => {
+                const [box, cell] = ["#lens-scroll", "#lens-table td[aria-selected=true]"]
+                    .map((selector) => document.querySelector(selector).getBoundingClientRect());
+                return box.left <= cell.left && cell.right <= box.right + 1;
+            }"""
+        )
+        assert inside, position
