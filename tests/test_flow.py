@@ -415,7 +415,16 @@ def test_bad_input(
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("line", ['{"step": 3}', '{"step": 3, "parts": {"a": 1}, "blocks": {}}', "nonsense"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 3}',
+        '{"step": 3, "parts": {"a": 1}, "blocks": {}}',
+        '{"step": 3, "parts": {}, "blocks": {}}',
+        '{"step": 3, "parts": {"a": {"grad_norm": 1e308}}, "blocks": {}}',
+        "nonsense",
+    ],
+)
 def test_a_damaged_line_is_named(line: str, run: Path) -> None:
     write_flow(run, [1, 2])
     with (run / "gradients.jsonl").open("a", encoding="utf-8") as file:

@@ -7,12 +7,14 @@ import warnings
 from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
 import torch
 
 from glassgpt.errors import UserError
+from glassgpt.files import holding
 from glassgpt.inspection import report, tables
 from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
@@ -227,6 +229,76 @@ def test_a_link_that_leads_nowhere_is_named(
         pytest.skip("this system makes no links for this user")
     assert call("inspect", trained_run, "--prompt", "the", "--out", tmp_path / "link") == 2
     assert "gone, which is not there: remove the link" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("foreign", ["pictures as a file", "a folder in data", "data as a link"])
+def test_what_only_looks_like_an_inspection_is_not_touched(tmp_path: Path, foreign: str) -> None:
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    report.write_report(findings_of("four"), out, pictures=False)
+    mine.mkdir()
+    (mine / "tokens.csv").write_text("precious", encoding="utf-8")
+    if foreign == "pictures as a file":
+        (out / "pictures").write_text("precious", encoding="utf-8")
+    elif foreign == "a folder in data":
+        (out / "data" / "text.csv").mkdir()
+    else:
+        rmtree(out / "data")
+        try:
+            (out / "data").symlink_to(mine, target_is_directory=True)
+        except OSError:
+            pytest.skip("this system makes no links for this user")
+    before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
+    with pytest.raises(UserError, match="holds something else"):
+        report.check_out(out)
+    assert {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")} == before
+    assert (mine / "tokens.csv").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_goes_wrong_while_it_is_written_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    out = tmp_path / "out"
+    report.write_report(findings_of("four"), out)
+    before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
+
+    def fail(_figure: object, path: Path) -> None:
+        if isinstance(trouble, OSError):
+            trouble.filename = str(path)
+        raise trouble
+
+    monkeypatch.setattr("glassgpt.training.drawing.save_figure", fail)
+    with pytest.raises(type(trouble)) as raised:
+        report.write_report(findings_of("another one"), out)
+    assert {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")} == before
+    if isinstance(raised.value, OSError):
+        assert raised.value.filename == str(out / "pictures" / "text.png")
+    with pytest.raises(type(trouble)):
+        report.write_report(findings_of("new"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_at_once_are_told_and_leftovers_of_killed_ones_go(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".inspection.1.tmp" / "data").mkdir(parents=True)
+    with holding(out / report.LOCK):
+        report.check_out(out)
+        with pytest.raises(UserError, match="another inspection is being written there"):
+            report.write_report(findings_of("four"), out, pictures=False)
+    report.write_report(findings_of("four"), out, pictures=False)
+    assert {path.name for path in out.iterdir()} == {"page.html", "data"}
+
+
+def test_weights_that_are_no_numbers_are_named_even_if_the_text_has_none_of_them(
+    trained_run: Path, tmp_path: Path
+) -> None:
+    run = load(trained_run, "cpu")
+    unused = run.tokenizer.encode("g")[0]
+    with torch.no_grad():
+        run.model.get_parameter("token_embedding.weight")[unused] = torch.nan
+    with pytest.raises(UserError, match="not a number"):
+        report.inspect_run(run, "the", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_run_and_what_is_no_gpt(

@@ -18,11 +18,11 @@ from glassgpt.inspection.capture import capture, capturing, names
 from glassgpt.inspection.embeddings import neighbours, position_similarity, project
 from glassgpt.inspection.labels import token_labels
 from glassgpt.inspection.lens import logit_lens
-from glassgpt.inspection.probabilities import token_probabilities
+from glassgpt.inspection.probabilities import predictions, token_probabilities
 from glassgpt.inspection.sampling import SETTINGS, sampling_effects
 from glassgpt.model import ModelConfig
 from glassgpt.model.bigram import Bigram
-from glassgpt.model.cache import RowsCache
+from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.layers import Block
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer, TokenizerConfig, make_tokenizer
@@ -251,6 +251,8 @@ def test_a_model_in_half_precision_and_one_in_8_bits_can_be_looked_into() -> Non
         (lambda: capture(tiny(), IDS, ["logits", "blocks.7.q"]), "blocks 0 to 1.*did you mean 'blocks.*.q'"),
         (lambda: capture(tiny(), [], "logits"), "one token or more"),
         (lambda: capture(tiny(), IDS * 2, "logits"), "20 tokens do not fit a context with room for 12"),
+        (lambda: capture(tiny(), IDS, "logits", KVCache(TINY, 1, length=4)), "room for 4"),
+        (lambda: capture(tiny(), IDS, "logits", tiny().make_cache(2)), "the cache is for 2"),
         (lambda: capture(tiny(), [3, 17], "logits"), r"token id 17 .*0 to 16"),
         (lambda: capture(tiny(), [-1], "logits"), "token id -1"),
         (lambda: capture(tiny(), [0.5], "logits"), r"row of token ids.*float32 numbers of shape \(1,\)"),
@@ -261,6 +263,8 @@ def test_a_model_in_half_precision_and_one_in_8_bits_can_be_looked_into() -> Non
         (lambda: induction_scores(tiny(block_size=3)), "block size is 3"),
         (lambda: induction_scores(tiny(), length=1), "length: .*2 tokens or more, not 1"),
         (lambda: neighbours(torch.ones(3, 2), 3), "no row 3"),
+        (lambda: project(torch.tensor([[1.0, 2.0], [0.0, math.inf]])), "vector 1 of 2 is not a number"),
+        (lambda: logit_lens(tiny(), IDS, top=0), "top: at least 1, not 0"),
         (lambda: logit_lens(broken(), IDS), "not a number"),
         (lambda: token_probabilities(broken(), IDS), "not a number"),
         (lambda: sampling_effects(torch.tensor([0.0, math.nan])), "not a number"),
@@ -434,6 +438,21 @@ def test_projections_of_next_to_nothing() -> None:
     line = project(torch.tensor([[1.0], [2.0], [6.0]]))
     close(line.coordinates, torch.tensor([[-2.0, 0.0], [-1.0, 0.0], [3.0, 0.0]]))
     close(line.explained, torch.tensor([1.0, 0.0]))
+
+
+def test_the_projection_of_very_large_and_very_small_vectors() -> None:
+    table = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    expected = project(table)
+    for factor in (1e-25, 1e25):
+        found = project(table * factor)
+        close(found.coordinates / factor, expected.coordinates)
+        close(found.explained, expected.explained)
+
+
+def test_the_rank_of_tokens_that_are_alike() -> None:
+    """One more than the number of likelier ones, so that nothing that is among the likeliest counts as wrong."""
+    logits = torch.tensor([[0.0, 0.0, 3.0, -1.0], [0.0, 0.0, 3.0, -1.0], [1.0, 1.0, 1.0, 1.0]])
+    assert predictions(logits, torch.tensor([1, 3, 2]), top=1).next_rank.tolist() == [2, 4, 1]
 
 
 def test_neighbours() -> None:

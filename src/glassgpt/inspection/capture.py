@@ -150,11 +150,16 @@ def read(model: nn.Module, ids: Ids, cache: KVCache | None = None) -> Tensor:
     """The model's logits for a text, (1, T, V) where the model is; dropout off, no gradients.
 
     Raises:
-        UserError: the text is empty, longer than the block, or has ids that the model does not know.
+        UserError: the text is empty, longer than the block or the room in the cache, or has ids that the model does not
+            know; the cache is for several texts.
     """
     model = as_gpt(model)
     tokens = as_text(ids)
-    room = model.config.block_size - (cache.length if cache is not None else 0)
+    room = model.config.block_size
+    if cache is not None:
+        room = min(room, cache.capacity) - cache.length
+        if (rows := len(cache.keys[0])) != 1:
+            raise UserError(f"one text is looked at, and the cache is for {rows}: make it with batch_size=1")
     if len(tokens) > room:
         raise UserError(f"{len(tokens)} tokens do not fit a context with room for {room}: shorten the text")
     if not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocabulary:

@@ -35,8 +35,16 @@ def project(table: Tensor, components: int = 2) -> Projection:
     Args:
         table: (N, C).
         components: k. Where C is smaller, the others are 0.
+
+    Raises:
+        UserError: a vector's numbers are none.
     """
-    centred = table.detach().float().cpu()
+    table = table.detach().float().cpu()
+    if not table.isfinite().all():
+        row = int((~table.isfinite()).any(dim=-1).nonzero()[0])
+        raise UserError(f"vector {row} of {len(table)} is not a number: the weights are damaged, or training diverged")
+    scale = table.abs().max().clamp(min=torch.finfo(torch.float32).tiny)  # so that no square is too large
+    centred = table / scale
     centred = centred - centred.mean(dim=0)  # (N, C)
     products = (centred.T @ centred).double()
     variances, directions = torch.linalg.eigh(products)  # rising
@@ -45,7 +53,7 @@ def project(table: Tensor, components: int = 2) -> Projection:
     coordinates = centred @ (directions * largest.sign()).float()
     explained = variances / products.trace().clamp(min=torch.finfo(torch.float64).tiny)
     missing = (0, components - len(variances))
-    return Projection(F.pad(coordinates, missing), F.pad(explained, missing).float())
+    return Projection(F.pad(coordinates * scale, missing), F.pad(explained, missing).float())
 
 
 def neighbours(table: Tensor, index: int, count: int = 8) -> list[tuple[int, float]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glassgpt.errors import UserError
 from glassgpt.generation.sampling import not_a_number
 from glassgpt.inspection.capture import Ids, as_gpt, as_text, read
 
@@ -17,7 +18,7 @@ class TokenProbabilities:
 
     Attributes:
         probability: that the model gave it, (T - 1,).
-        rank: how many tokens were at least as likely, itself counted: 1 is the likeliest, (T - 1,) int64.
+        rank: one more than the number of likelier tokens: 1 if there is none, (T - 1,) int64.
         surprise: -log₂ of its probability, in bits, (T - 1,).
         entropy: the surprise that was to be expected, in bits, (T - 1,).
         top_ids: the likeliest tokens in its place, (T - 1, K) int64, the likeliest first.
@@ -54,8 +55,10 @@ def predictions(logits: Tensor, next_ids: Tensor, top: int) -> Prediction:
         top: K, how many of the likeliest tokens to keep; V if it is more.
 
     Raises:
-        UserError: the logits are not numbers.
+        UserError: the logits are not numbers, or `top` is below 1.
     """
+    if top < 1:
+        raise UserError(f"top: at least 1, not {top}")
     logits = logits.float().cpu()
     logprobs = logits.log_softmax(dim=-1)  # (T, V)
     if not math.isfinite(logprobs.sum()):  # (one that is no number makes the sum one, too)

@@ -1,13 +1,24 @@
 """A folder with all that can be seen of one model and one text: the page, pictures, and the data behind them."""
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glassgpt.errors import UserError
-from glassgpt.files import check_no_file, creating_folder, having_folder, is_temporary, remove_folder
+from glassgpt.files import (
+    FileLockedError,
+    check_no_file,
+    having_folder,
+    holding,
+    is_temporary,
+    remove_leftovers,
+    sync_file,
+    sync_folder,
+)
 from glassgpt.generation.text import prompt_ids
 from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
@@ -18,7 +29,7 @@ from glassgpt.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE, DATA, PICTURES = "page.html", "data", "pictures"
+PAGE, DATA, PICTURES, LOCK = "page.html", "data", "pictures", ".inspect.lock"
 MARK = b'<meta name="generator" content="glassgpt inspect">'
 OURS = re.compile(
     r"(text|tokens|lens|heads|attention|attention-layer-\d+-head-\d+|embedding|neighbours|positions"
@@ -51,13 +62,13 @@ def inspect_run(run: Run, prompt: str, out: str | Path, *, crop: bool = False, p
     Args:
         run: a GPT's.
         prompt: the text, at most a block long.
-        out: a folder that is new, empty, or from an earlier time; page, data and pictures are each replaced whole.
+        out: a folder that is new, empty, or from an earlier time: that is replaced when all is written.
         crop: look only at the end of a longer text, instead of refusing it.
         pictures: whether to draw them, too.
 
     Raises:
-        UserError: the text is empty, too long or has unknown characters, the model is no GPT, or the folder holds
-            something else.
+        UserError: the text is empty, too long or has unknown characters, the model is no GPT or its numbers are none,
+            or the folder holds something else, or is being written to.
         OSError: it cannot be written.
     """
     out = Path(out)
@@ -75,17 +86,26 @@ def check_out(out: Path) -> None:
         UserError: it is a file, or a folder with something else in it.
     """
     check_no_file(out)
-    names = {path.name for path in out.iterdir() if not is_temporary(path)} if out.exists() else set()
-    if names and not ({PAGE} <= names <= {PAGE, DATA, PICTURES} and _is_ours(out)):
+    found = [path for path in out.iterdir() if not is_temporary(path) and path.name != LOCK] if out.exists() else []
+    if found and not (out / PAGE in found and all(map(_is_ours, found))):
         raise UserError(f"{out}: holds something else than an earlier inspection: choose another folder with --out")
 
 
-def _is_ours(out: Path) -> bool:
-    """Whether all that is in a folder of that form was written by an earlier inspection: it will be replaced."""
-    with (out / PAGE).open("rb") as page:
-        is_page = MARK in page.read(2000)
-    files = [path for name in (DATA, PICTURES) if (out / name).is_dir() for path in (out / name).iterdir()]
-    return is_page and all(OURS.fullmatch(path.name) or is_temporary(path) for path in files)
+def _is_ours(path: Path) -> bool:
+    """Whether an earlier inspection wrote this part, and all that is in it: it will be replaced."""
+    if path.is_symlink():
+        return False
+    if path.name == PAGE and path.is_file():
+        with path.open("rb") as page:
+            return MARK in page.read(2000)
+    return (
+        path.name in (DATA, PICTURES)
+        and path.is_dir()
+        and all(
+            is_temporary(file) or (OURS.fullmatch(file.name) and file.is_file() and not file.is_symlink())
+            for file in path.iterdir()
+        )
+    )
 
 
 def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit: int = LIMIT) -> Summary:
@@ -97,23 +117,52 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
         pictures: whether to draw them, too.
         limit: the most bytes that the page may have.
     """
-    with having_folder(out):
-        page = write_page(out / PAGE, findings, limit=limit)  # first: by it, the folder is known for what it is
-        left_out = [f"{what}: not on the page" for what in page.left_out]
-        with creating_folder(out / DATA) as folder:
-            left_out += write_tables(findings, folder)
-        if pictures:
-            from glassgpt.training.drawing import save_figure
+    try:
+        with having_folder(out), holding(out / LOCK):
+            remove_leftovers(out)
+            return _write(findings, out, pictures, limit)
+    except FileLockedError:
+        raise UserError(
+            f"{out}: another inspection is being written there: wait for it, or choose another folder with --out"
+        ) from None
 
-            with creating_folder(out / PICTURES) as folder:
-                for name, figure in _figures(findings):
-                    for kind in ("png", "svg"):
-                        save_figure(figure, folder / f"{name}.{kind}")
-        elif (out / PICTURES).exists():
-            remove_folder(out / PICTURES)  # those of another text
-    folders = [out / DATA, *([out / PICTURES] if pictures else [])]
-    written = [out / PAGE, *(file for folder in folders for file in sorted(folder.iterdir()))]
-    return Summary(out, len(findings.ids), page.bytes, [file.relative_to(out) for file in written], left_out)
+
+def _write(findings: Findings, out: Path, pictures: bool, limit: int) -> Summary:
+    """Write all of it aside, then put it in its place: whatever goes wrong before, what was there stays."""
+    aside = out / f".inspection.{os.getpid()}.tmp"
+    try:
+        (aside / DATA).mkdir(parents=True)
+        page = write_page(aside / PAGE, findings, limit=limit)
+        left_out = [f"{what}: not on the page" for what in page.left_out] + write_tables(findings, aside / DATA)
+        if pictures:
+            _draw(findings, aside / PICTURES)
+        written = [aside / PAGE, *(file for name in (DATA, PICTURES) for file in sorted((aside / name).glob("*")))]
+        for file in written:
+            sync_file(file)
+        names = [file.relative_to(aside) for file in written]
+        (aside / "before").mkdir()
+        for name in (PAGE, DATA, PICTURES):  # renames alone: a moment
+            if (out / name).exists():
+                (out / name).rename(aside / "before" / name)
+            if (aside / name).exists():
+                (aside / name).rename(out / name)
+        sync_folder(out)
+    except OSError as error:  # named as it would be called in the end
+        error.filename = str(error.filename or out).replace(str(aside), str(out))
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Summary(out, len(findings.ids), page.bytes, names, left_out)
+
+
+def _draw(findings: Findings, folder: Path) -> None:
+    """Each picture as PNG and as SVG."""
+    from glassgpt.training.drawing import save_figure
+
+    folder.mkdir()
+    for name, figure in _figures(findings):
+        for kind in ("png", "svg"):
+            save_figure(figure, folder / f"{name}.{kind}")
 
 
 def _figures(findings: Findings) -> Iterator[tuple[str, "Figure"]]:

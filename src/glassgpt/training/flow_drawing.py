@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from glassgpt.errors import UserError
 from glassgpt.runs import RunFolder, read_metrics
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
-Figures = dict[str, dict[str, float | None]]
+Figure32 = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # what float32 can hold
+Figures = dict[str, dict[str, Figure32 | None]]
 
 
 class FlowRow(BaseModel):
     """A line of gradients.jsonl, as `flow.Flow` has it."""
 
     step: int
-    parts: Figures
+    parts: Annotated[Figures, Field(min_length=1)]
     blocks: Figures
 
 

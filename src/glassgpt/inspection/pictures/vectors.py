@@ -7,12 +7,14 @@ import numpy as np
 from torch import Tensor
 
 from glassgpt.inspection.embeddings import Projection
-from glassgpt.inspection.pictures.style import MAP, MONO, bare, count
+from glassgpt.inspection.pictures.style import MAP, MONO, bare, count, cut, width_of
 from glassgpt.training.drawing import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+ALL_NAMED = 300  # tokens of a vocabulary that are named as far as there is room; of a larger one, the text's
 
 
 def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Sequence[int] = ()) -> "Figure":
@@ -21,27 +23,47 @@ def embedding_plot(projection: Projection, vocabulary: Sequence[str], ids: Seque
     Args:
         projection: of all tokens.
         vocabulary: their labels.
-        ids: tokens to name where there are too many to name all: a text's.
+        ids: the text's, which are named first.
     """
-    from matplotlib.patheffects import withStroke
-
     x, y = projection.coordinates[:, 0].numpy(), projection.coordinates[:, 1].numpy()
     figure = new_figure(8, 6.5)
     axes = figure.add_subplot()
-    few = len(vocabulary) <= 300
-    named = list(range(len(vocabulary))) if few else list(dict.fromkeys(ids))[:60]
-    axes.scatter(x, y, s=4, color="0.75", alpha=0 if few else min(1.0, 2000 / len(vocabulary)), rasterized=True)
-    if not few:
-        axes.scatter(x[named], y[named], s=10, color=COLOURS[1])
-    for i in named:
-        at: dict[str, Any] = {"xytext": (0, 0) if few else (3, 2), "textcoords": "offset points"}
-        place: dict[str, Any] = {"ha": "center", "va": "center"} if few else {}
-        ink = COLOURS[1] if i in ids else "black"
-        text = axes.annotate(plain(vocabulary[i]), (x[i], y[i]), **at, **place, color=ink, fontsize=8, family=MONO)
-        text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # readable over points
+    own = list(dict.fromkeys(ids))
+    axes.scatter(x, y, s=4, color="0.75", alpha=min(1.0, 2000 / len(vocabulary)), rasterized=True)
+    axes.scatter(x[own], y[own], s=10, color=COLOURS[1])
     _name_components(axes, projection)
     axes.set(title=f"Embeddings of {count(len(vocabulary), 'token')}; in orange those of the text")
+    others = [i for i in range(len(vocabulary)) if i not in ids] if len(vocabulary) <= ALL_NAMED else []
+    _name_points(figure, projection.coordinates[:, :2].numpy(), vocabulary, own, others)
     return figure
+
+
+def _name_points(
+    figure: "Figure", places: np.ndarray, vocabulary: Sequence[str], own: Sequence[int], others: Sequence[int]
+) -> None:
+    """Names beside points (N, 2), the text's own in orange and first; one for which there is no room is left out."""
+    from matplotlib.patheffects import withStroke
+
+    size = 8.0
+    axes = figure.axes[0]
+    figure.draw_without_rendering()  # from here on it is known where points lie on paper
+    points = axes.transData.transform(places) * 72 / figure.dpi
+    taken = [(x - 1, y - 1, x + 1, y + 1) for x, y in points[own]]
+    for i in (*own, *others):
+        name = plain(cut(vocabulary[i], 16))
+        width = 0.602 * size * width_of(name)
+        for side, align in ((3, "left"), (-3 - width, "right")):
+            left, bottom = points[i] + (side, -0.5 * size)
+            box = left, bottom, left + width, bottom + size
+            if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
+                continue
+            taken.append(box)
+            style: dict[str, Any] = {"color": COLOURS[1] if i in own else "black", "fontsize": size, "family": MONO}
+            offset = 3 if align == "left" else -3
+            beside: dict[str, Any] = {"xytext": (offset, 0), "textcoords": "offset points", "ha": align, "va": "center"}
+            text = axes.annotate(name, places[i], **beside, **style)
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])  # readable over points
+            break
 
 
 def position_plane(projection: Projection) -> "Figure":
