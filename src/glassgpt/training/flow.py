@@ -32,7 +32,9 @@ class PartFlow:
 
 @dataclass(frozen=True)
 class BlockFlow:
-    """What one block computed from all tokens of the step, dropout and weights being those of the step.
+    """What one block computed from all tokens of the step, weights and dropout being those of the step.
+
+    (Dropout is another draw where the step was compiled: compiled code takes its random numbers in another order.)
 
     Attributes:
         mean, std: of the MLP's activations, those that go into `mlp.proj`, over all units and positions.
