@@ -116,9 +116,14 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
         out: the folder.
         pictures: whether to draw them, too.
         limit: the most bytes that the page may have.
+
+    Raises:
+        UserError: the folder holds something else, or is being written to.
+        OSError: it cannot be written.
     """
     try:
         with having_folder(out), holding(out / LOCK):
+            check_out(out)
             remove_leftovers(out)
             return _write(findings, out, pictures, limit)
     except FileLockedError:
@@ -141,7 +146,8 @@ def _write(findings: Findings, out: Path, pictures: bool, limit: int) -> Summary
             sync_file(file)
         names = [file.relative_to(aside) for file in written]
         (aside / "before").mkdir()
-        for name in (PAGE, DATA, PICTURES):  # renames alone: a moment
+        (aside / PAGE).replace(out / PAGE)  # from here on renames alone: a moment
+        for name in (DATA, PICTURES):
             if (out / name).exists():
                 (out / name).rename(aside / "before" / name)
             if (aside / name).exists():
