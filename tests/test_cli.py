@@ -31,12 +31,13 @@ def test_train_says_what_matters(text_file: Path, tmp_path: Path, capsys: pytest
     ):
         assert words in said, words
     suggested = [line.strip() for line in said.splitlines() if line.startswith("  glassgpt")]
-    assert len(suggested) == 3
+    assert [line.split()[1] for line in suggested] == ["generate", "inspect", "evaluate", "train"]
     assert "\x1b" not in said  # plain text where there is no terminal
 
 
-def test_the_suggested_commands_work(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_suggested_commands_work(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("generate", trained_run, "--prompt", "the") == 0
+    assert call("inspect", trained_run, "--prompt", "the", "--out", tmp_path / "inside", "--no-pictures") == 0
     assert call("evaluate", trained_run) == 0
 
 

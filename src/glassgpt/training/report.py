@@ -120,7 +120,7 @@ def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:
     return round(median(speeds) if speeds else otherwise, 1)
 
 
-def print_result(console: Console, folder: RunFolder, sample: str) -> None:
+def print_result(console: Console, recipe: Recipe, folder: RunFolder, sample: str) -> None:
     """Show the figures, a sample (it begins with its prompt), and what to do next."""
     summary = read_json(folder.summary, "a summary")
     table = Table(title=f"loss on {summary['evaluated_on']}", title_justify="left", title_style="bold")
@@ -142,11 +142,11 @@ def print_result(console: Console, folder: RunFolder, sample: str) -> None:
     console.print(f"curves: {folder.curves}   samples: {folder.samples}", highlight=False, markup=False, soft_wrap=True)
     console.print("try next:")
     path, word = quote(str(folder.path)), _first_word(sample)
-    for command in (
-        f"glassgpt generate {path} --prompt {word}" if word else f"glassgpt generate {path}",
-        f"glassgpt evaluate {path}",
-        "glassgpt train --data my.txt        # your own text",
-    ):
+    commands = [f"glassgpt generate {path} --prompt {word}" if word else f"glassgpt generate {path}"]
+    if word and recipe.model.kind == "gpt":
+        commands.append(f"glassgpt inspect {path} --prompt {word} --out inside   # attention and more, in a page")
+    commands += [f"glassgpt evaluate {path}", "glassgpt train --data my.txt        # your own text"]
+    for command in commands:
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
 
 

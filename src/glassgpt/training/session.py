@@ -201,7 +201,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     best = trainer.progress.best_loss
     score = evaluate(trainer.model, judged, trainer.device) if best is None else Score(best, judged.tokens)
     report.write_summary(folder, recipe, trainer, score, baseline, prepared.measure, prepared.train)
-    report.print_result(console, folder, samples.latest)
+    report.print_result(console, recipe, folder, samples.latest)
     return True
 
 
