@@ -206,22 +206,34 @@ def test_the_map_answers_where_the_mouse_is(opened: Any, findings: Findings) -> 
     assert list(map(float, shown)) == pytest.approx(findings.attention[0, 0, 9, :10].tolist(), abs=0.005)
 
 
+def small_pictures(page: Any, heads: int, n: int) -> torch.Tensor:
+    """The red in the middle of each of n × n squares of each head's small picture: where there is none, -1."""
+    reds = page.evaluate(
+        """([heads, n]) => [...Array(heads).keys()].map((i) => {
+            const button = document.querySelectorAll("#grid button")[i];
+            const canvas = button.parentElement.querySelector("canvas"), pen = canvas.getContext("2d");
+            const { x, y, width } = button.getBoundingClientRect(), over = canvas.getBoundingClientRect();
+            const side = width - 2, size = canvas.width / over.width; // within the frame
+            const at = (place, cell) => Math.floor((place + 1 + (cell + 0.5) * side / n) * size);
+            const pixels = pen.getImageData(0, 0, canvas.width, canvas.height);
+            return [...Array(n * n).keys()].map((cell) => {
+                const across = at(x - over.x, cell % n), down = at(y - over.y, Math.floor(cell / n));
+                const point = 4 * (down * pixels.width + across);
+                return pixels.data[point + 3] ? pixels.data[point] : -1;
+            });
+        })""",
+        [heads, n],
+    )
+    return torch.tensor(reds).view(heads, n, n)
+
+
 def test_every_head_has_its_picture(opened: Any, findings: Findings) -> None:
     page = opened(findings)
-    ink = (
-        "[...document.querySelectorAll('#grid canvas')]"
-        ".map(canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
-    )
-    pixels = page.evaluate(f"{ink}.map(d => d.filter((_, i) => i % 4 === 3 && d[i] > 0).length)")
     T = len(TEXT)
-    assert pixels == [T * (T + 1) // 2] * 12  # what lies ahead is left clear
-    darkest = page.evaluate(
-        f"{ink}.map(d => [...d.keys()].filter(i => i % 4 === 0 && d[i + 3] > 0)"
-        ".reduce((a, b) => d[b] < d[a] ? b : a) / 4)"
-    )
-    heads = findings.attention.reshape(12, T, T)
-    for place, weights in zip(darkest, heads, strict=True):
-        assert weights[place // T, place % T] > weights.max() - 0.02
+    for weights, shades in zip(findings.attention.reshape(12, T, T), small_pictures(page, 12, T), strict=True):
+        assert torch.equal(shades >= 0, torch.ones(T, T).tril().bool())  # what lies ahead is left clear
+        darkest = int(shades.masked_fill(shades < 0, 256).argmin())  # on white paper
+        assert weights.flatten()[darkest] > weights.max() - 0.02
 
 
 def test_the_lens_table_is_the_lens(opened: Any, findings: Findings) -> None:
@@ -580,7 +592,7 @@ def test_what_is_left_out_is_said(opened: Any, findings: Findings, room: int) ->
     limit = 4 * len(TEXT) * (len(TEXT) + 1) // 2 * 4 // 3 * room
     page = opened(findings, limit=_without_attention(findings) + limit + 1100)
     assert "the attention maps of" in page.locator("#left-out").inner_text()
-    assert page.locator("#grid canvas").count() == 4 * room
+    assert page.locator("#grid button").count() == 4 * room and page.locator("#grid canvas").count() == room
     assert page.locator("#grid .none").count() == 4 * (3 - room)
     token(page, 3).click()
     page.keyboard.press("ArrowRight")
@@ -594,20 +606,16 @@ def _without_attention(findings: Findings) -> int:
 
 
 def test_small_pictures_of_many_tokens_keep_the_largest_weights(opened: Any) -> None:
-    findings = findings_of(LONG[:200], n_layer=1, n_head=1)
+    findings = findings_of(LONG[:200], n_layer=1, n_head=2)
     findings.attention.zero_()
-    findings.attention[0, 0, 150, 31] = 1.0  # the last in its square is another one
+    findings.attention[0, 1, 150, 31] = 1.0  # the last in its square is another one
     page = opened(findings)
-    width, darkest = page.evaluate(
-        """() => {
-            const canvas = document.querySelector("#grid canvas"), n = canvas.width;
-            const shown = canvas.getContext("2d").getImageData(0, 0, n, n).data;
-            const points = [...Array(n * n).keys()].filter((i) => shown[4 * i + 3]);
-            return [n, points.reduce((a, b) => shown[4 * b] < shown[4 * a] ? b : a)];
-        }"""
-    )
-    assert width < 200
-    assert divmod(darkest, width) == (150 * width // 200, 31 * width // 200)
+    side = page.evaluate("thumbSize - 2 * thumbRim")
+    assert side < 200
+    blank, picture = small_pictures(page, 2, side)
+    darkest = picture.masked_fill(picture < 0, 256)
+    assert divmod(int(darkest.argmin()), side) == (150 * side // 200, 31 * side // 200)
+    assert (darkest < 200).sum() == 1 and blank[blank >= 0].min() > 200
 
 
 def test_each_colour_of_the_lens_is_on_its_own_scale(opened: Any, findings: Findings) -> None:

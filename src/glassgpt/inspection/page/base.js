@@ -91,8 +91,10 @@ const triangle = (n) => n * (n + 1) / 2; // numbers in a lower triangle; and whe
 /** One of many takes part in Tab's order; arrow keys go to the others. */
 function rove(elements, chosen, attribute) {
   for (const element of elements) {
+    const is = String(element === chosen);
+    if (element.getAttribute(attribute) === is) continue; // of hundreds, two change
     element.tabIndex = element === chosen ? 0 : -1;
-    element.setAttribute(attribute, element === chosen);
+    element.setAttribute(attribute, is);
   }
 }
 
