@@ -599,6 +599,17 @@ def test_what_is_left_out_is_said(opened: Any, findings: Findings, room: int) ->
     assert token(page, 4).get_attribute("aria-pressed") == "true"
 
 
+def test_without_how_alike_positions_are_the_rest_works(opened: Any, findings: Findings) -> None:
+    page = opened(findings, limit=1000)
+    assert "how alike the text's positions are" in page.locator("#left-out").inner_text()
+    assert page.locator("#no-similarity").is_visible() and not page.locator("#similarity").is_visible()
+    page.locator("#places").focus()
+    page.keyboard.press("ArrowLeft")
+    assert token(page, len(TEXT) - 2).get_attribute("aria-pressed") == "true"
+    page.emulate_media(color_scheme="dark")  # drawn anew
+    assert "looks most" not in page.locator("#status").inner_text()
+
+
 def _without_attention(findings: Findings) -> int:
     from glassgpt.inspection.page import _data, _fill
 
