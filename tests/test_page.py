@@ -564,7 +564,7 @@ def test_it_can_be_read_to_someone(opened: Any, findings: Findings) -> None:
         "[...document.querySelectorAll('canvas[tabindex]')]"
         ".map(e => e.getAttribute('role') + ' ' + $(e.getAttribute('aria-describedby'))?.tagName)"
     )
-    assert page.evaluate(described) == ["img P"] * 4  # each picture has a name, and a line that says what is chosen
+    assert page.evaluate(described) == ["application P"] * 4  # each picture has a name, and a line that says what is chosen
 
 
 @pytest.mark.parametrize("length", [1, 4, 205])

@@ -98,6 +98,18 @@ function rove(elements, chosen, attribute) {
   }
 }
 
+/** Brings an element into sight: its box alone is scrolled, not the page. `corner` stays, and covers what is under it. */
+function reveal(box, element, corner = null) {
+  const outer = box.getBoundingClientRect(), inner = element.getBoundingClientRect(), rim = 4; // its frame is seen, too
+  const past = (from, to, low, high) => (from < low ? from - low : clamp(to - high, 0, from - low));
+  const left = outer.left + box.clientLeft, top = outer.top + box.clientTop;
+  const { offsetWidth = 0, offsetHeight = 0 } = corner ?? {};
+  box.scrollBy(
+    past(inner.left - rim, inner.right + rim, left + offsetWidth, left + box.clientWidth),
+    past(inner.top - rim, inner.bottom + rim, top + offsetHeight, top + box.clientHeight),
+  );
+}
+
 const STEPS = { // downwards, to the right
   ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0],
   Home: [0, -Infinity], End: [0, Infinity], PageUp: [0, -10], PageDown: [0, 10],
