@@ -34,7 +34,7 @@ SCRIPT = (
 """The files of the page's script, in the order in which they are put together."""
 
 LIMIT = 20_000_000
-"""The most bytes that a page may have; above, it leaves out the attention of some layers, or how alike positions are."""
+"""The most bytes that a page may have; above, it leaves out attention, or how alike positions are."""
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,11 @@ function digits(value, count = 2) { // (-0.001 is 0.00, not −0.00)
 }
 
 function percent(share) { // of what is neither 0 nor 1, neither is said
-  if (share >= 0.9995) return "100 %";
-  if (share >= 0.0995) return `${(100 * share).toFixed(0)} %`;
-  if (share >= 0.00095) return `${(100 * share).toFixed(1)} %`;
-  return share > 0 ? "< 0.1 %" : "0 %";
+  if (share <= 0) return "0 %";
+  if (share > 0.999995) return "100 %"; // (the data have five digits)
+  if (share < 0.00095) return "< 0.1 %";
+  if (share > 0.9995) return "> 99.9 %";
+  return `${(100 * share).toFixed(share < 0.0995 || share >= 0.995 ? 1 : 0)} %`;
 }
 
 // --- numbers that come packed ----------------------------------------------------------------------------------------
