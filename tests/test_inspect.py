@@ -186,6 +186,7 @@ def test_a_page_that_is_too_large_leaves_layers_out_and_says_so(tmp_path: Path, 
     kept = [packed is not None for packed in data_in(tmp_path / "page.html")["attention"]]
     assert sum(kept) == room and less.bytes <= limit
     assert room == 0 or kept[-1]
+    assert data_in(tmp_path / "page.html")["positions"]["similarity"] is not None  # without it, no layer would fit
     assert data_in(tmp_path / "page.html")["left_out"] == less.left_out
     missing = "" if room == 5 else "all layers" if room == 0 else ", ".join(str(i) for i in range(5) if not kept[i])
     assert missing in "".join(less.left_out)

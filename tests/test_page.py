@@ -170,7 +170,8 @@ def test_hovering_shades_what_a_head_looks_at(opened: Any, findings: Findings) -
     most, least = int(weights.argmax()), int(weights.argmin())
     assert lightness(token(page, most)) < lightness(token(page, least)) - 50  # on white paper, much is dark
     assert "later" in (token(page, 13).get_attribute("class") or "")
-    for seen in (most, least, 5):  # by the square root, and the largest weight is the end of the scale
+    quarter = int((weights / weights.max() - 0.25).abs().argmin())
+    for seen in (most, least, quarter):  # by the square root, and the largest weight is the end of the scale
         red, green, blue = page.evaluate("share => colour(share)", float((weights[seen] / weights.max()).sqrt()))
         shown = map(int, re.findall(r"\d+", background(token(page, seen))))
         assert list(shown) == pytest.approx([red, green, blue], abs=8)  # weights have eight bits
@@ -730,13 +731,13 @@ def test_what_is_chosen_comes_into_sight_and_from_under_the_status(opened: Any) 
 
 
 def test_it_can_be_printed(opened: Any) -> None:
-    page = opened(findings_of(LONG[:70], n_layer=2, n_head=16))
+    page = opened(findings_of(LONG[:64], n_layer=1, n_head=32))
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 794, "height": 1123})
     assert page.evaluate("document.documentElement.scrollWidth") <= 794
     assert token(page, 3).evaluate("button => getComputedStyle(button).printColorAdjust") == "exact"
-    pictures = small_pictures(page, 32, 10)  # they lie in their frames still
-    assert (pictures[:, 5, :5] >= 0).all() and (pictures[:, 3, 5:] == -1).all()
+    pictures = small_pictures(page, 32, 8)  # they lie in their frames still
+    assert (pictures[:, 5, :4] >= 0).all() and (pictures[:, 2, 4:] == -1).all()
 
 
 def test_without_scripts_it_says_so_and_shows_nothing_empty(browser: Any, findings: Findings, tmp_path: Path) -> None:
@@ -807,13 +808,13 @@ def _without_attention(findings: Findings) -> int:
 def test_small_pictures_of_many_tokens_keep_the_largest_weights(opened: Any) -> None:
     findings = findings_of(LONG[:200], n_layer=1, n_head=2)
     findings.attention.zero_()
-    findings.attention[0, 1, 150, 31] = 1.0  # the last in its square is another one
+    findings.attention[0, 1, 150, 33] = 1.0
     page = opened(findings)
     side = page.evaluate("thumbSize - 2 * thumbRim")
-    assert side < 200
+    assert side < 200 and 33 * side // 200 == 34 * side // 200  # so that the last in its square is another one
     blank, picture = small_pictures(page, 2, side)
     darkest = picture.masked_fill(picture < 0, 256)
-    assert divmod(int(darkest.argmin()), side) == (150 * side // 200, 31 * side // 200)
+    assert divmod(int(darkest.argmin()), side) == (150 * side // 200, 33 * side // 200)
     assert (darkest < 200).sum() == 1 and blank[blank >= 0].min() > 200
 
 
