@@ -213,6 +213,7 @@ def test_arrow_keys_go_through_tokens_layers_and_heads(opened: Any, findings: Fi
     query, key = len(TEXT) - 2, 2
     said = page.locator("#cell").inner_text()
     assert said.startswith(f"{findings.labels[query]} ({query}) looks at {findings.labels[key]} ({key}) with")
+    assert page.locator("#status").inner_text() == said
     assert percent_in(said) == pytest.approx(float(findings.attention[0, 1, query, key]), abs=0.01)
 
 

@@ -85,6 +85,7 @@ function makeMap() {
   onArrows($("map"), (down, right) => {
     const token = clamp(state.token + down, 0, T - 1);
     choose({ token, key: clamp(state.key + right, 0, token) });
+    say($("cell").textContent);
   });
 }
 

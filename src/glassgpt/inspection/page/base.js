@@ -99,7 +99,7 @@ function rove(elements, chosen, attribute) {
   }
 }
 
-/** Brings an element into sight: its box alone is scrolled, not the page. `corner` stays, and covers what is under it. */
+/** Brings an element into sight: its box alone is scrolled, not the page. A `corner` that stays covers a part of it. */
 function reveal(box, element, corner = null) {
   const outer = box.getBoundingClientRect(), inner = element.getBoundingClientRect(), rim = 4; // its frame is seen, too
   const past = (from, to, low, high) => (from < low ? from - low : clamp(to - high, 0, from - low));
