@@ -11,7 +11,7 @@ function makeGrid() {
   grid.style.setProperty("--thumb", `${thumbSize}px`);
   grid.append(row(make("span"), ...range(H).map((head) => name(`h${head}`))));
   for (const layer of range(L)) {
-    const heads = has(layer) ? [make("canvas"), ...range(H).map((head) => makeThumb(layer, head))]
+    const heads = has(layer) ? [make("canvas", { "aria-hidden": true }), ...range(H).map((head) => makeThumb(layer, head))]
       : range(H).map(() => make("span", { className: "none", textContent: "left out" }));
     grid.append(row(name(`l${layer}`), ...heads));
   }
