@@ -11,8 +11,9 @@ function makeGrid() {
   grid.style.setProperty("--thumb", `${thumbSize}px`);
   grid.append(row(make("span"), ...range(H).map((head) => name(`h${head}`))));
   for (const layer of range(L)) {
-    const heads = has(layer) ? [make("canvas", { "aria-hidden": true }), ...range(H).map((head) => makeThumb(layer, head))]
-      : range(H).map(() => make("span", { className: "none", textContent: "left out" }));
+    const heads = range(H).map((head) => has(layer) ? makeThumb(layer, head)
+      : make("span", { className: "none", textContent: "left out" }));
+    if (has(layer)) heads.unshift(make("canvas", { "aria-hidden": true }));
     grid.append(row(name(`l${layer}`), ...heads));
   }
   grid.addEventListener("click", (event) => {
