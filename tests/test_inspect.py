@@ -188,9 +188,27 @@ def test_a_page_that_is_too_large_leaves_layers_out_and_says_so(tmp_path: Path, 
     kept = [packed is not None for packed in data_in(tmp_path / "page.html")["attention"]]
     assert sum(kept) == room and less.bytes <= limit
     assert room == 0 or kept[-1]
+    assert data_in(tmp_path / "page.html")["positions"]["similarity"] is not None  # without it, no layer would fit
     assert data_in(tmp_path / "page.html")["left_out"] == less.left_out
     missing = "" if room == 5 else "all layers" if room == 0 else ", ".join(str(i) for i in range(5) if not kept[i])
     assert missing in "".join(less.left_out)
+
+
+def test_a_page_without_room_for_attention_leaves_out_how_alike_positions_are(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    findings = findings_of("a text of some forty signs, for a small page", n_layer=5, n_head=1)
+    whole = write_page(path, findings).bytes
+    per_layer = len(pack(findings.attention[0])) + 3
+    assert len(data_in(path)["positions"]["similarity"]) == per_layer - 3  # as many pairs, a byte each
+    for layers, similarity, room in ((0, False, -1), (1, False, 0), (1, True, 1), (2, True, 2)):
+        limit = whole + (room - 5) * per_layer + 1100
+        less = write_page(path, findings, limit=limit)
+        assert less.bytes <= limit
+        data = data_in(path)
+        assert sum(packed is not None for packed in data["attention"]) == layers
+        assert (data["positions"]["similarity"] is not None) == similarity
+        assert any("how alike" in what for what in less.left_out) != similarity
+        assert data["left_out"] == less.left_out
 
 
 @pytest.mark.parametrize(

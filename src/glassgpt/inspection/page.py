@@ -34,7 +34,7 @@ SCRIPT = (
 """The files of the page's script, in the order in which they are put together."""
 
 LIMIT = 20_000_000
-"""The most bytes that a page may have; above, it leaves out the attention of some layers."""
+"""The most bytes that a page may have; above, it leaves out attention, or how alike positions are."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def write_page(path: Path, findings: Findings, *, limit: int = LIMIT) -> PageInf
     Args:
         path: an .html file.
         findings: what it shows.
-        limit: the most bytes that it may have, as far as leaving out attention helps.
+        limit: the most bytes that it may have, as far as leaving out what grows with the square of the text helps.
 
     Raises:
         OSError: it cannot be written.
@@ -65,12 +65,18 @@ def write_page(path: Path, findings: Findings, *, limit: int = LIMIT) -> PageInf
     data = _data(findings)
     room = limit - len(_fill(data).encode()) - 1000  # for what is said of what is left out
     per_layer = 4 * -(-H * T * (T + 1) // 2 // 3) + 3
+    if data["positions"]:
+        similarity = len(data["positions"]["similarity"])
+        if room < 0 or room < per_layer <= room + similarity:  # rather than it, the attention of a layer at least
+            data["positions"]["similarity"] = None
+            data["left_out"].append("how alike the text's positions are (with fewer tokens, it fits)")
+            room += similarity
     kept = _spread(L, min(L, max(0, room // per_layer)))
     data["attention"] = [pack(findings.attention[layer]) if layer in kept else None for layer in range(L)]
     missing = [str(layer) for layer in range(L) if layer not in kept]
     if missing:
         layers = "all layers" if not kept else f"layer{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-        data["left_out"] = [f"the attention maps of {layers} (with fewer tokens of text, they fit)"]
+        data["left_out"].insert(0, f"the attention maps of {layers} (with fewer tokens of text, they fit)")
     page = _fill(data)
     write_text(path, page)
     return PageInfo(len(page.encode()), data["left_out"])

@@ -1,18 +1,20 @@
 // --- attention -------------------------------------------------------------------------------------------------------
 
 const layers = range(L).filter(has); // those that the page has
-const thumbs = []; // a button for each head of theirs
+const thumbs = []; // a button for each head of theirs; what is seen on them is one canvas a layer, below
+const thumbSize = clamp(Math.floor(560 / H), 44, 150), thumbRim = 2; // in CSS pixels
 
 function makeGrid() {
-  const grid = $("grid"), size = clamp(Math.floor(560 / H), 44, 150);
-  const name = (text) => make("span", { className: "name", textContent: text });
-  grid.style.setProperty("--thumb", `${size}px`);
-  grid.style.gridTemplateColumns = `2.2rem repeat(${H}, ${size}px)`;
-  grid.append(make("span"), ...range(H).map((head) => name(`h${head}`)));
+  const grid = $("grid"), name = (text) => make("span", { className: "name", textContent: text });
+  const row = (...children) => make("div", { className: "row" }, ...children);
+  grid.style.setProperty("--heads", H);
+  grid.style.setProperty("--thumb", `${thumbSize}px`);
+  grid.append(row(make("span"), ...range(H).map((head) => name(`h${head}`))));
   for (const layer of range(L)) {
     const heads = range(H).map((head) => has(layer) ? makeThumb(layer, head)
       : make("span", { className: "none", textContent: "left out" }));
-    grid.append(name(`l${layer}`), ...heads);
+    if (has(layer)) heads.unshift(make("canvas", { "aria-hidden": true }));
+    grid.append(row(name(`l${layer}`), ...heads));
   }
   grid.addEventListener("click", (event) => {
     const thumb = event.target.closest("button");
@@ -27,12 +29,26 @@ function makeGrid() {
 
 function makeThumb(layer, head) {
   const name = `layer ${layer}, head ${head}`;
-  const thumb = make("button", { type: "button", title: name, "aria-label": name, data: { layer, head } },
-    make("canvas"));
+  const thumb = make("button", { type: "button", title: name, "aria-label": name, data: { layer, head } });
   thumbs.push(thumb);
   return thumb;
 }
 const thumbOf = ({ layer, head }) => thumbs[layers.indexOf(layer) * H + head];
+
+/** The maps of a layer's heads side by side, on one canvas: hundreds of canvases would make every frame slow. */
+function drawLayer(layer) {
+  const canvas = thumbOf({ layer, head: 0 }).parentElement.querySelector("canvas");
+  const sharpness = devicePixelRatio || 1, side = Math.round((thumbSize - 2 * thumbRim) * sharpness);
+  canvas.width = Math.round(H * thumbSize * sharpness);
+  canvas.height = Math.round(thumbSize * sharpness);
+  const pen = canvas.getContext("2d"), picture = document.createElement("canvas");
+  pen.imageSmoothingEnabled = false;
+  for (const head of range(H)) {
+    drawHead(picture, layer, head, side);
+    const left = Math.round((head * thumbSize + thumbRim) * sharpness), top = Math.round(thumbRim * sharpness);
+    pen.drawImage(picture, left, top, side, side);
+  }
+}
 
 /** A head's map as a picture; of more tokens than points, each point is the largest weight in its square. */
 function drawHead(canvas, layer, head, points) {
@@ -48,13 +64,12 @@ function drawHead(canvas, layer, head, points) {
 }
 
 let turn = 0; // a later drawing of all ends an earlier one
-function drawThumbs() { // a layer a frame: the page answers meanwhile
-  const mine = ++turn, rest = [...thumbs];
+function drawThumbs() { // as many layers a frame as leave the page time to answer
+  const mine = ++turn, rest = [...layers];
   const next = () => {
     if (mine !== turn) return;
-    for (const thumb of rest.splice(0, H)) {
-      drawHead(thumb.firstChild, Number(thumb.dataset.layer), Number(thumb.dataset.head), 96);
-    }
+    const begin = performance.now();
+    while (rest.length && performance.now() - begin < 30) drawLayer(rest.shift());
     if (rest.length) requestAnimationFrame(next);
     else document.body.dataset.drawn = "all";
   };
@@ -71,6 +86,7 @@ function makeMap() {
   onArrows($("map"), (down, right) => {
     const token = clamp(state.token + down, 0, T - 1);
     choose({ token, key: clamp(state.key + right, 0, token) });
+    say($("cell").textContent);
   });
 }
 

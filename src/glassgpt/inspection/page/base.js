@@ -75,10 +75,11 @@ function digits(value, count = 2) { // (-0.001 is 0.00, not −0.00)
 }
 
 function percent(share) { // of what is neither 0 nor 1, neither is said
-  if (share >= 0.9995) return "100 %";
-  if (share >= 0.0995) return `${(100 * share).toFixed(0)} %`;
-  if (share >= 0.00095) return `${(100 * share).toFixed(1)} %`;
-  return share > 0 ? "< 0.1 %" : "0 %";
+  if (share <= 0) return "0 %";
+  if (share > 0.999995) return "100 %"; // (the data have five digits)
+  if (share < 0.00095) return "< 0.1 %";
+  if (share > 0.9995) return "> 99.9 %";
+  return `${(100 * share).toFixed(share < 0.0995 || share >= 0.995 ? 1 : 0)} %`;
 }
 
 // --- numbers that come packed ----------------------------------------------------------------------------------------
@@ -91,9 +92,23 @@ const triangle = (n) => n * (n + 1) / 2; // numbers in a lower triangle; and whe
 /** One of many takes part in Tab's order; arrow keys go to the others. */
 function rove(elements, chosen, attribute) {
   for (const element of elements) {
+    const is = String(element === chosen);
+    if (element.getAttribute(attribute) === is) continue; // of hundreds, two change
     element.tabIndex = element === chosen ? 0 : -1;
-    element.setAttribute(attribute, element === chosen);
+    element.setAttribute(attribute, is);
   }
+}
+
+/** Brings an element into sight: its box alone is scrolled, not the page. A `corner` that stays covers a part of it. */
+function reveal(box, element, corner = null) {
+  const outer = box.getBoundingClientRect(), inner = element.getBoundingClientRect(), rim = 4; // its frame is seen, too
+  const past = (from, to, low, high) => (from < low ? from - low : clamp(to - high, 0, from - low));
+  const left = outer.left + box.clientLeft, top = outer.top + box.clientTop;
+  const { offsetWidth = 0, offsetHeight = 0 } = corner ?? {};
+  box.scrollBy(
+    past(inner.left - rim, inner.right + rim, left + offsetWidth, left + box.clientWidth),
+    past(inner.top - rim, inner.bottom + rim, top + offsetHeight, top + box.clientHeight),
+  );
 }
 
 const STEPS = { // downwards, to the right

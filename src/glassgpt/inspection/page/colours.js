@@ -23,9 +23,18 @@ function readColours() {
 
 const colour = (share) => ramp[Math.round(255 * clamp(share, 0, 1))];
 
-/** A background for a share from 0 to 1, and black or white on it, whichever is read better. */
+/** How much light a colour gives, from 0 for black to 1 for white, as the WCAG reckon it. */
+function luminance(rgb) {
+  const [red, green, blue] = rgb.map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+/** A background for a share from 0 to 1, and black or white on it: one of them has a contrast above 4.5 on any. */
 function paint(element, share) {
-  const [red, green, blue] = colour(share);
-  element.style.background = `rgb(${red} ${green} ${blue})`;
-  element.style.color = 0.299 * red + 0.587 * green + 0.114 * blue > 125 ? "#101418" : "#ffffff";
+  const ground = colour(share), light = luminance(ground) + 0.05; // contrasts: light / 0.05 and 1.05 / light
+  element.style.background = `rgb(${ground.join(" ")})`;
+  element.style.color = light / 0.05 > 1.05 / light ? "#000000" : "#ffffff";
 }

@@ -50,7 +50,10 @@ function fillLens() {
 function lensCell(depth, position) {
   const label = vocabulary[lens.ids[depth][position][0]];
   const cell = make("td", { role: "gridcell", textContent: label, data: { depth, position } });
-  cell.classList.toggle("right", lens.next_rank[depth][position] === 1);
+  if (lens.next_rank[depth][position] === 1) {
+    cell.className = "right";
+    cell.setAttribute("aria-label", `${label}, which really comes next`);
+  }
   paint(cell, lensShares[state.lensColour](depth, position));
   return cell;
 }
@@ -68,12 +71,9 @@ function showLens() {
   tellPrediction();
 }
 
-/** Brings the chosen cell into sight: the table alone is scrolled, not the page. */
 function scrollLens() {
-  const box = $("lens-scroll"), chosen = box.querySelector("[aria-selected=true]");
-  const left = chosen.offsetLeft - box.querySelector("th").offsetWidth;
-  const right = chosen.offsetLeft + chosen.offsetWidth - box.clientWidth;
-  box.scrollLeft = clamp(box.scrollLeft, right, left);
+  const corner = $("lens-table").querySelector("th");
+  reveal($("lens-scroll"), $("lens-table").querySelector("[aria-selected=true]"), corner);
 }
 
 function tellPrediction({ depth, token } = state) {

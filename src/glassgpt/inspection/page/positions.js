@@ -1,7 +1,8 @@
 // --- positions: what the model adds or turns at each, in two directions; and how alike they are ----------------------
 
 const positionPlane = data.positions && new Plane(data.positions);
-const similarities = data.positions && new Int8Array(unpacked(data.positions.similarity).buffer); // 127 cos, a triangle
+const similarities = data.positions?.similarity // 127 cos, a triangle; or left out, to keep the page small
+  && new Int8Array(unpacked(data.positions.similarity).buffer);
 const similarityPicture = document.createElement("canvas");
 let similarityPlace = { margin: 0, cell: 1 };
 
@@ -13,12 +14,15 @@ function makePositions() {
   $("no-positions").hidden = Boolean(positionPlane);
   if (!positionPlane) return;
   $("places-title").textContent = `${positionPlane.count.toLocaleString("en")} positions, from the first to the last`;
-  $("lowest").textContent = digits(lowest());
   onPointer($("places"), ({ offsetX, offsetY }) => positionPlane.nearest(offsetX, offsetY), tellPlace, choosePlace);
   onArrows($("places"), (down, right) => {
     choosePlace(clamp(state.place + right + 10 * down, 0, positionPlane.count - 1));
     say($("where").textContent);
   });
+  $("alikeness").hidden = !similarities;
+  $("no-similarity").hidden = Boolean(similarities);
+  if (!similarities) return;
+  $("lowest").textContent = digits(lowest());
   onPointer($("similarity"), (event) => cellUnder(event, similarityPlace), tellSimilarity, chooseSimilarity);
   onArrows($("similarity"), (down, right) => {
     chooseSimilarity([clamp(state.token + down, 0, T - 1), clamp(state.other + right, 0, T - 1)]);
@@ -34,6 +38,7 @@ const choosePlace = (position) => choose(position < T ? { token: position } : { 
 function showPositions() {
   if (!positionPlane) return;
   tellPlace();
+  if (!similarities) return;
   tellSimilarity();
   const rows = tokens.map((_, other) =>
     make("tr", {}, heading(other, "row"), cell(tokens[other]), cell(digits(similarity(state.token, other), 3))));
@@ -80,7 +85,7 @@ function drawPositions() {
 }
 
 function paintSimilarity() {
-  if (!positionPlane) return;
+  if (!similarities) return;
   const low = lowest(), values = new Uint8Array(T * T);
   for (let row = 0; row < T; row++) {
     for (let column = 0; column < T; column++) {
@@ -91,6 +96,7 @@ function paintSimilarity() {
 }
 
 function drawSimilarity() {
+  if (!similarities) return;
   const { token, other } = state;
   similarityPlace = drawMatrix($("similarity"), similarityPicture,
     { labels: null, row: token, column: other, until: T });

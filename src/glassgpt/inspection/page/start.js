@@ -11,11 +11,11 @@ function choose(change) {
   const moved = ["token", "layer", "head"].some((name) => state[name] !== before[name]);
   if (moved && !("key" in change)) state.key = peak(state.layer, state.head, state.token)[0];
   state.key = Math.min(state.key, state.token);
-  show();
+  show(before);
 }
 
 /** Words first, then what must know how large it is: so the browser lays out the page once. */
-function show() {
+function show(before = state) {
   rove(buttons, buttons[state.token], "aria-pressed");
   showText();
   showAttention();
@@ -24,6 +24,8 @@ function show() {
   showEmbeddings();
   showPositions();
   sayAll();
+  if (state.token !== before.token) reveal($("tokens"), buttons[state.token]);
+  if (has(state.layer) && thumbOf(state) !== thumbOf(before)) reveal($("grid"), thumbOf(state));
   scrollLens();
   drawMap();
   drawEmbeddings();
@@ -65,6 +67,9 @@ function start() {
   dark.addEventListener("change", recolour);
   const resized = new ResizeObserver(() => { drawCloud(); drawMap(); drawEmbeddings(); drawPositions(); });
   for (const canvas of document.querySelectorAll("figure canvas")) resized.observe(canvas);
+  new ResizeObserver(([{ target }]) => { // what gets the focus is not to lie under it
+    document.documentElement.style.scrollPaddingTop = `${target.offsetHeight + 8}px`;
+  }).observe($("status"));
 }
 
 document.title = $("title").textContent = data.title;

@@ -43,8 +43,10 @@ function shadeByWeight(position, mode) {
     mode === "looks" ? weight(layer, head, position, other) : weight(layer, head, other, position));
   const most = Math.max(...weights, 1e-9);
   buttons.forEach((button, other) => {
-    paint(button, Math.sqrt(weights[other] / most));
-    button.classList.toggle("later", mode === "looks" ? other > position : other < position);
+    const later = mode === "looks" ? other > position : other < position;
+    if (later) button.removeAttribute("style");
+    else paint(button, Math.sqrt(weights[other] / most));
+    button.classList.toggle("later", later);
   });
   $("most").textContent = `${percent(most)} of the weight (layer ${layer}, head ${head})`;
 }
