@@ -1,6 +1,7 @@
 """What it costs to look inside GPT-2's smallest shape, 124M parameters, with a text of 256 tokens.
 
     python benchmarks/inspect_124m.py [--tokens 256] [--threads 2] [--out inspect-124m]
+    python benchmarks/inspect_124m.py --layers 48 --heads 16 --width 128 --out inspect-large   # a page of nearly 20 MB
 
 Random weights and bytes as tokens, as time and memory do not depend on them; then, where Playwright and a Chromium are
 installed, how long the page takes to show something, and to draw all. What is written stays in the folder.
@@ -28,17 +29,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--out", type=Path, default=Path("inspect-124m"))
     options = parser.parse_args()
     check_out(options.out)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    config = ModelConfig(vocab_size=50_304, block_size=1024, n_layer=12, n_head=12, n_embd=768)
+    config = ModelConfig(
+        vocab_size=50_304, block_size=1024, n_layer=options.layers, n_head=options.heads, n_embd=options.width
+    )
     model = make_model(config).eval()
     tokenizer = ByteTokenizer()
     ids = tokenizer.encode(TEXT * (options.tokens // len(TEXT) + 1))[: options.tokens]
     times = [time.perf_counter()]
-    findings = look(model, tokenizer, ids, "124M parameters, not trained")
+    findings = look(model, tokenizer, ids, "Not trained")
     times.append(time.perf_counter())
     write_report(findings, options.out, pictures=False)
     times.append(time.perf_counter())
