@@ -16,6 +16,7 @@ from glassgpt.inspection.pictures import (
     position_plane,
     position_plot,
     sampling_plot,
+    style,
     surprise_text,
 )
 from glassgpt.inspection.report import _notable
@@ -144,3 +145,12 @@ def test_the_heads_with_pictures_of_their_own_are_the_most_telling() -> None:
         (1, 0, "most on the first token; most like an induction head"),
         (0, 1, "looks most widely"),
     ]
+
+
+def test_labels_take_fonts_for_other_scripts_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "OTHER_SCRIPTS", ("No such font", "DejaVu Serif"))
+    style.fonts.cache_clear()
+    try:
+        assert style.fonts() == [style.MONO, "DejaVu Serif"]  # matplotlib brings both
+    finally:
+        style.fonts.cache_clear()

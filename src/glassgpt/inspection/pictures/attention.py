@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glassgpt.inspection.pictures.style import MAP, MONO, bare, count, cut
+from glassgpt.inspection.pictures.style import MAP, bare, count, cut, fonts
 from glassgpt.training.drawing import new_figure, plain
 
 if TYPE_CHECKING:
@@ -89,5 +89,5 @@ def _name_tokens(axis: "Axis", labels: Sequence[str], *, upright: bool = False) 
     if len(labels) > NAMED:
         axis.set_major_locator(MaxNLocator(10, integer=True))
         return
-    style: dict[str, Any] = {"family": MONO, "fontsize": min(8, 400 / len(labels)), "rotation": 90 if upright else 0}
+    style: dict[str, Any] = {"family": fonts(), "fontsize": min(8, 400 / len(labels)), "rotation": 90 if upright else 0}
     axis.set_ticks(range(len(labels)), labels=[plain(cut(label, 12)) for label in labels], **style)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glassgpt.inspection.lens import Lens
-from glassgpt.inspection.pictures.style import MONO, PAPER, bare, cut, width_of
+from glassgpt.inspection.pictures.style import PAPER, bare, cut, fonts, width_of
 from glassgpt.training.drawing import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def lens_heatmap(lens: Lens, labels: Sequence[str], vocabulary: Sequence[str]) -
         bare(axes)
         if named:
             axes.set_xticks(
-                range(end - begin), [plain(cut(label, 7)) for label in labels[begin:end]], fontsize=7, family=MONO
+                range(end - begin), [plain(cut(label, 7)) for label in labels[begin:end]], fontsize=7, family=fonts()
             )
             for row in range(R):
                 for column in range(end - begin):
                     is_right = int(lens.next_rank[row, begin + column]) == 1
                     ink = "white" if part[row, column] > 0.6 else "black"
                     weight = "bold" if is_right else "normal"
-                    style: dict[str, Any] = {"color": ink, "weight": weight, "fontsize": 6.5, "family": MONO}
+                    style: dict[str, Any] = {"color": ink, "weight": weight, "fontsize": 6.5, "family": fonts()}
                     axes.text(column, row, plain(words[row][begin + column]), ha="center", va="center", **style)
         else:
             right = (lens.next_rank[:, begin:end] == 1).nonzero().numpy()  # (how many, 2)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from glassgpt.inspection.pictures.style import MONO, cut
+from glassgpt.inspection.pictures.style import cut, fonts
 from glassgpt.inspection.sampling import Effect
 from glassgpt.training.drawing import COLOURS, new_figure, plain
 
@@ -26,7 +26,7 @@ def sampling_plot(effects: Sequence[Effect], vocabulary: Sequence[str], count: i
         kept = f"{effect.kept:,} of {len(vocabulary):,} tokens, {effect.entropy:.2f} bits"
         axes.set_title(f"{plain(effect.name)}\n{kept}", fontsize=9)
         axes.set_yticks(
-            range(len(likeliest)), [plain(cut(vocabulary[i], 12)) for i in likeliest], family=MONO, fontsize=8
+            range(len(likeliest)), [plain(cut(vocabulary[i], 12)) for i in likeliest], family=fonts(), fontsize=8
         )
         axes.grid(axis="x", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import log2
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.inspection.pictures.style import MONO, PAPER, cut, width_of
+from glassgpt.inspection.pictures.style import PAPER, cut, fonts, width_of
 from glassgpt.training.drawing import new_figure, plain
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def surprise_text(labels: Sequence[str], surprise: Sequence[float], vocabulary: 
             }
             axes.add_patch(Rectangle((left, top), span, 0.86 * high, **frame))
             ink = "white" if 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2] < 0.5 else "black"
-            style: dict[str, Any] = {"family": MONO, "fontsize": size, "color": ink, "va": "center", "ha": "center"}
+            style: dict[str, Any] = {"family": fonts(), "fontsize": size, "color": ink, "va": "center", "ha": "center"}
             axes.text(left + span / 2, top + 0.43 * high, plain(label, columns), **style)
     bar_axes = figure.add_axes((edge / width, 0.3 / height, min(0.4, 3 / width), 0.11 / height))
     bar = figure.colorbar(scale, cax=bar_axes, orientation="horizontal")

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from glassgpt.inspection.embeddings import Projection
-from glassgpt.inspection.pictures.style import MAP, MONO, bare, count, cut, width_of
+from glassgpt.inspection.pictures.style import MAP, bare, count, cut, fonts, width_of
 from glassgpt.training.drawing import COLOURS, new_figure, plain
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _name_points(
             if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
                 continue
             taken.append(box)
-            style: dict[str, Any] = {"color": COLOURS[1] if i in own else "black", "fontsize": size, "family": MONO}
+            style: dict[str, Any] = {"color": COLOURS[1] if i in own else "black", "fontsize": size, "family": fonts()}
             offset = 3 if align == "left" else -3
             beside: dict[str, Any] = {"xytext": (offset, 0), "textcoords": "offset points", "ha": align, "va": "center"}
             text = axes.annotate(name, places[i], **beside, **style)
