@@ -515,7 +515,35 @@ def test_what_a_failed_step_had_produced_is_still_to_be_fetched() -> None:
     good, _, unwanted = (engine.add(Request([start], config)) for start in (0, 5, 1))
     with pytest.raises(UserError, match="not a number"):
         engine.step()  # the first is at its end, the second fails
-    assert not engine.is_idle
     engine.cancel(unwanted)
+    assert not engine.is_idle  # nothing runs or waits, and there is something to fetch
     assert [(token.ticket, token.finish_reason) for token in engine.step()] == [(good, "length")]
     assert engine.is_idle
+
+
+def test_a_full_row_that_cannot_be_read_again_is_forgotten_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_gpt()
+    expected = by_hand(model, PROMPTS[0], 60)
+    engine = Engine(model, slots=2, mode="eager")
+    good, bad = (engine.add(Request(PROMPTS[0], GREEDY)) for _ in range(2))
+    read, failing = engine._decoder.read, [1]  # the row in which the reading fails
+
+    def fail(row: int, tokens: list[int], *, keep: int = 0) -> Tensor:
+        if row in failing and len(tokens) == engine.block_size // 2:  # no prompt, but the half of a full block
+            failing.clear()
+            raise RuntimeError("out of memory")
+        return read(row, tokens, keep=keep)
+
+    monkeypatch.setattr(engine._decoder, "read", fail)
+    written: dict[int, list[int]] = {good: [], bad: []}
+    while not engine.is_idle:
+        try:
+            tokens = engine.step()
+        except RuntimeError:
+            continue
+        for token in tokens:
+            written[token.ticket].append(token.id)
+    assert not failing
+    assert written[good] == expected
+    assert 0 < len(written[bad]) < len(expected)
+    assert written[bad] == expected[: len(written[bad])]

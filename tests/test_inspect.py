@@ -279,6 +279,7 @@ def test_what_goes_wrong_while_it_is_written_leaves_what_was_there(
     out = tmp_path / "out"
     report.write_report(findings_of("four"), out)
     before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
+    assert out / "pictures" / "text.png" in before
 
     def fail(_figure: object, path: Path) -> None:
         if isinstance(trouble, OSError):

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from glassgpt.inspection.attention import HeadStatistics
+from glassgpt.inspection.embeddings import project
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.pictures import (
     attention_grid,
@@ -154,3 +155,18 @@ def test_labels_take_fonts_for_other_scripts_that_the_machine_has(monkeypatch: p
         assert style.fonts() == [style.MONO, "DejaVu Serif"]  # matplotlib brings both
     finally:
         style.fonts.cache_clear()
+
+
+def test_no_name_lies_on_another_or_on_a_point_of_the_text() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = [f"␣token{i}" for i in range(200)]
+    own = list(range(12))
+    figure = embedding_plot(project(torch.randn(200, 2, generator=generator) ** 3), labels, own)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent().padded(-1.5) for text in axes.texts]
+    assert 12 < len(boxes) < 200  # where it is crowded, some have no room
+    crossed = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    assert not crossed
+    points = axes.transData.transform(axes.collections[1].get_offsets())  # the text's
+    assert not [(box, point) for box in boxes for point in points if box.contains(*point)]

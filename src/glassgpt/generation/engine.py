@@ -192,7 +192,7 @@ class Engine:
             self._admit()
         full = [running for running in going_on if self._is_full(running)]
         for running in full:  # its last half is read again, from position 0
-            del self._running[running.row]  # as one that is admitted: it has its row when that is done
+            del self._running[running.row]  # should the reading fail, it is forgotten, as a prompt's reading is
             logits = self._decoder.read(running.row, running.text[-max(1, self.block_size // 2) :])
             self._running[running.row] = running
             self._choose(running, logits)
