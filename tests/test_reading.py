@@ -77,7 +77,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, opening: str, depth: int) -> No
     with pytest.raises(ValueError, match="nested too deep"):
         reading.parse_json(f'{{"a": {value}}}')
     (tmp_path / "recipe.toml").write_text(f"a = {value.replace(':', '=')}", encoding="utf-8")
-    with pytest.raises(DamagedError, match=r"nested too deep|Invalid"):
+    with pytest.raises(DamagedError, match=r"nested too deep|Invalid|larger than"):
         reading.read_toml(tmp_path / "recipe.toml", "a recipe")
 
 
