@@ -38,9 +38,6 @@ SMALL = [
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # small tensors, and several workers on few cores
-    os.environ["OMP_NUM_THREADS"] = (
-        "1"  # the same for commands: processes that share cores wait for each other's threads
-    )
 
 
 @pytest.fixture(autouse=True)
