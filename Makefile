@@ -9,6 +9,7 @@ endif
 BIN := $(VENV)/$(SCRIPTS)
 # Errors are shown, and nothing else: not that there is a newer pip, or which account this is.
 PIP_OPTIONS := -qq --disable-pip-version-check
+TWO := -n 2 --dist worksteal # whoever has run its half takes of the other's
 INSTALL := -m pip $(PIP_OPTIONS) install --no-warn-script-location --root-user-action ignore
 
 .PHONY: demo test check notebooks lock test-newest test-oldest clean help
@@ -30,7 +31,7 @@ demo: $(VENV)/.installed
 	$(BIN)/glassgpt train
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest $(TWO)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -49,13 +50,13 @@ lock: $(VENV)/.created
 test-newest: $(VENV)-newest/.created
 	@echo "installing the newest of everything into $(VENV)-newest …"
 	@$(VENV)-newest/$(SCRIPTS)/python $(INSTALL) --upgrade --upgrade-strategy eager --editable ".[dev]"
-	$(VENV)-newest/$(SCRIPTS)/python -m pytest -n 2 -o filterwarnings=error
+	$(VENV)-newest/$(SCRIPTS)/python -m pytest $(TWO) -o filterwarnings=error
 
 test-oldest: $(VENV)-oldest/.created
 	@echo "installing the oldest dependencies into $(VENV)-oldest …"
 	@$(VENV)-oldest/$(SCRIPTS)/python requirements/oldest.py > $(VENV)-oldest/oldest.txt
 	@$(VENV)-oldest/$(SCRIPTS)/python $(INSTALL) --constraint $(VENV)-oldest/oldest.txt --editable ".[dev,bench]"
-	$(VENV)-oldest/$(SCRIPTS)/python -m pytest -n 2
+	$(VENV)-oldest/$(SCRIPTS)/python -m pytest $(TWO)
 
 # The last step of each rule makes its stamp, and installing begins with removing all: an interrupted one begins again.
 %/.created:

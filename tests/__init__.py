@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import MutableMapping
+from types import FrameType
 from typing import Any
 
 KEPT = {"GLASSGPT_DATA", "GLASSGPT_CHROMIUM", "GLASSGPT_NEEDS_BROWSER", "MPLCONFIGDIR"}
@@ -19,9 +20,8 @@ REMOVED = {
 }
 REMOVED_PREFIXES = ("GLASSGPT_", "WANDB_", "MPL", "LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "TRANSFORMERS_", "HF_")
 DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
-# Decorators for other packages' functions are there; what else the standard library says, it says to its caller.
-SPEAK_FOR_OTHERS = {"warnings", "_py_warnings", "typing_extensions"}
-OWN = ({*sys.stdlib_module_names} | {"glassgpt", "tests"}) - SPEAK_FOR_OTHERS
+OWN = {"glassgpt", "tests"}
+FOR_OTHERS = {"warnings", "_py_warnings"}  # of the standard library: `deprecated` is there, which others decorate with
 
 
 def settle(environment: MutableMapping[str, str]) -> None:
@@ -37,7 +37,7 @@ def settle(environment: MutableMapping[str, str]) -> None:
 
 
 def blame_who_deprecates() -> None:
-    """Let a deprecation that another package tells of count as of that package, whoever called it.
+    """Let a deprecation that another package lays at our door count as of that package.
 
     Where a warning counts is where `filterwarnings` in pyproject.toml looks, and packages choose to name their caller:
     what their next version says of our calls would fail the tests of whoever happens to install it.
@@ -48,12 +48,22 @@ def blame_who_deprecates() -> None:
         message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **skipped: Any
     ) -> None:
         kind = type(message) if isinstance(message, Warning) else category or UserWarning
-        package = sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
-        if issubclass(kind, DEPRECATIONS) and package not in OWN:
-            stacklevel, skipped = 1, {}
+        raiser = sys._getframe(1)
+        if issubclass(kind, DEPRECATIONS) and _package(raiser) not in OWN | {*sys.stdlib_module_names} - FOR_OTHERS:
+            blamed: FrameType | None = raiser
+            for _ in range(stacklevel - 1):
+                blamed = blamed and blamed.f_back
+            while blamed and blamed.f_code.co_filename.startswith(skipped.get("skip_file_prefixes", ())):
+                blamed = blamed.f_back
+            if blamed and _package(blamed) in OWN:
+                stacklevel, skipped = 1, {}
         warn(message, category, stacklevel + 1, source, **skipped)  # one more: this function
 
     warnings.warn = warn_in_place
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 settle(os.environ)
