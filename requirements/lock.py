@@ -37,12 +37,9 @@ def compile_lock(keep: bool) -> str:
         extra.write_text("\n".join([*build, "editables"]), encoding="utf-8")  # editables: hatchling's, for `-e`
         if keep and LOCK.exists():
             shutil.copy(LOCK, made)
-        subprocess.run(
-            [uv, "pip", "compile", PROJECT, extra, "--extra", "dev", "--universal", "--python-version", "3.11"]
-            # Nothing of this machine: no configuration, no other index than the public one.
-            + ["--generate-hashes", "--no-header", "--no-annotate", "--no-config", "--quiet", "--output-file", made],
-            check=True,
-        )
+        words = [uv, "pip", "compile", PROJECT, extra, "--extra", "dev", "--universal", "--python-version", "3.11"]
+        words += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", made]
+        subprocess.run([*words, "--no-config"], check=True)  # nothing of this machine's settings
         return made.read_text(encoding="utf-8")
 
 
