@@ -583,6 +583,6 @@ def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path) -> N
         f"open_tokens(DataConfig(source=[{str(tmp_path / 'text.txt')!r}]), ByteTokenizer(), workers=2)\n",
         encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, timeout=300, check=False)
     assert done.returncode == 1
     assert b"needs `if __name__ == '__main__':`" in done.stderr
