@@ -1,5 +1,6 @@
-"""How fast training, evaluation and generation are on a machine that other programs use, beside transformers and a plain
-PyTorch loop under the same load. It makes its own load, and takes the machine for itself: close other programs.
+"""How fast training, evaluation and generation are on a busy machine, beside transformers and a plain PyTorch loop.
+
+It makes its own load, and takes the machine for itself: close other programs.
 
     python benchmarks/busy.py [--sides SIDE …] [--loads LOAD …] [--rounds 3] [--json busy.jsonl]
 
