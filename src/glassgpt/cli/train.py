@@ -67,6 +67,8 @@ def train(
         return 0 if session.resume(resume, changes, console) else INTERRUPTED
     from glassgpt.recipes import load_recipe
 
+    if Path(recipe).name == "recipe.toml":  # a run's own: how many threads it had was chosen for it
+        changes.setdefault("training", {}).setdefault("threads", None)
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 

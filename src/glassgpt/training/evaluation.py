@@ -16,6 +16,7 @@ from glassgpt.errors import UserError
 from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
 from glassgpt.training.loss import summed_loss
+from glassgpt.waiting import begin_work
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def evaluate(model: nn.Module, windows: Windows, device: torch.device) -> Score:
     was_training = model.training
     model.eval()
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    begin_work(device)
     for inputs, targets in windows:
         total += summed_loss(model(inputs.to(device)), targets.to(device))
     model.train(was_training)

@@ -21,6 +21,7 @@ from glassgpt.model.sizing import sizes
 from glassgpt.reading import read_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.threads import in_force
 from glassgpt.training.curves import draw_curves
 from glassgpt.training.evaluation import Score
 from glassgpt.training.trainer import Trainer
@@ -32,7 +33,7 @@ def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: Run
     shape = (
         f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
     )
-    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    threads = f", {in_force()}" if trainer.device.type == "cpu" else ""
     number_format = str(trainer.dtype).removeprefix("torch.")
     console.print(
         f"[bold]glassgpt[/] {glassgpt.__version__}  {sizes(model).parameters:,} parameters ({shape}context "

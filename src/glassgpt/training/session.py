@@ -148,7 +148,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     baseline = bigram_score(prepared.train.ids, judged, prepared.tokenizer.vocab_size)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
-        terminal = Terminal(trainer, console, prepared.measure)
+        terminal = Terminal(trainer, console, prepared.measure, folder.path)
         metrics = MetricsFile(
             folder,
             prepared.measure,
