@@ -7,7 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,12 @@ def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - i
 
 def temporary_name(path: Path) -> Path:
     """A new name beside `path` for what is not whole yet."""
-    name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
-    return path.with_name(f".{name}.{os.getpid()}-{next(_numbers)}.tmp")
+    return path.with_name(f".{_repeated(path)}.{os.getpid()}-{next(_numbers)}.tmp")
+
+
+def _repeated(path: Path) -> str:
+    """As much of a path's name as temporary names repeat."""
+    return path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def is_temporary(path: Path) -> bool:
@@ -72,8 +76,9 @@ def is_temporary(path: Path) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; what was written takes the place of `path` at the end, all at once.
 
-    If the block raises, or the machine stops, `path` is as it was.
+    If the block raises, or the machine stops, `path` is as it was. What a killed process left of an earlier try goes.
     """
+    _remove_abandoned(path)
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -86,6 +91,27 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it has its new name, or cannot be removed either: the error above says why
             temporary.unlink()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files for the same path whose processes are no more. (Windows cannot be asked about those.)"""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        for file in path.parent.iterdir():
+            found = re.fullmatch(r"\.(.+)\.(\d+)-\d+\.tmp", file.name)
+            if found and found[1] == _repeated(path) and not _is_alive(int(found[2])) and not file.is_dir():
+                file.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
 
 
 @contextmanager
@@ -218,14 +244,24 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
             raise
         _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
     try:
+        with nullcontext() if wait else _unlinking(path):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _unlinking(path: Path) -> Iterator[None]:
+    """Remove a lock file before it is let go, or it might be the next one's. (On Windows, to let go removes it.)"""
+    mine = None
+    with suppress(OSError):
         mine = identity(path)
+    try:
         yield
     finally:
-        if not wait:
-            with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows that removes it
-                if identity(path) == mine:  # its folder may have been moved, and another be there
-                    path.unlink()
-        lock.release()
+        with suppress(OSError):
+            if mine is not None and identity(path) == mine:  # its folder may have been moved, and another be there
+                path.unlink()
 
 
 def cache_folder() -> Path:
