@@ -8,7 +8,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from glob import escape
 from itertools import count
@@ -109,7 +109,7 @@ def _is_running(process: int) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; what was written takes the place of `path` at the end, all at once.
 
-    If the block raises, or the machine stops, `path` is as it was.
+    If the block raises, or the machine stops, `path` is as it was. What a killed process left of an earlier try goes.
     """
     remove_abandoned(path)
     temporary = temporary_name(path)
@@ -256,16 +256,25 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
             raise
         _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
-    mine = None
     try:
+        with nullcontext() if wait else _unlinking(path):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _unlinking(path: Path) -> Iterator[None]:
+    """Remove a lock file before it is let go, or it might be the next one's. (On Windows, to let go removes it.)"""
+    mine = None
+    with suppress(OSError):
         mine = identity(path)
+    try:
         yield
     finally:
-        if not wait:
-            with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows that removes it
-                if identity(path) == mine:  # its folder may have been moved, and another be there
-                    path.unlink()
-        lock.release()
+        with suppress(OSError):
+            if mine is not None and identity(path) == mine:  # its folder may have been moved, and another be there
+                path.unlink()
 
 
 def cache_folder() -> Path:

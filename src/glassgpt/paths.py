@@ -3,6 +3,7 @@
 import os
 from glob import escape
 from pathlib import Path
+from shlex import quote
 
 from glassgpt.errors import UserError
 
@@ -71,3 +72,9 @@ def require_text(path: Path | str, fix: str = "rename it") -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", errors="backslashreplace")
         raise UserError(f"{shown}: a name that is not UTF-8: {fix}") from None
+
+
+def as_word(path: Path | str) -> str:
+    """The path as a word of a command line, quoted for a shell, so that it is neither an option nor a home folder."""
+    text = os.fspath(path)
+    return quote(f".{os.sep}{text}" if text.startswith(("-", "~")) else text)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glassgpt.data.sources import STDIN, absolute_sources
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, shorten
 from glassgpt.recipes import Recipe, merge
 
 # All other fields decide what a step sees or computes, what the checkpoint holds, or how the best so far was measured.
@@ -75,5 +75,5 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _show(value: Any) -> str:
     """As one would type it behind an option."""
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return shorten(", ".join(map(str, value))) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else shorten(value)

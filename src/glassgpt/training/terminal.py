@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from glassgpt.data.tokens import Measure
+from glassgpt.errors import printable
 from glassgpt.threads import in_force
 from glassgpt.training.events import Evaluation, Event, Step
 from glassgpt.training.load import LoadNotice, load_average
@@ -87,7 +88,7 @@ class Terminal:
 
     def note(self, message: str) -> None:
         """Show a line of text."""
-        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def _tell_load(self, now: float) -> None:
         if self._load is not None:
