@@ -84,7 +84,7 @@ def replacing(path: Path) -> Iterator[Path]:
         error.filename = error.filename or str(path)  # a full disk has no name of its own
         raise
     finally:
-        with suppress(OSError):  # it is gone by now, or cannot be removed either: the error above says why
+        with suppress(OSError):  # it has its new name, or cannot be removed either: the error above says why
             temporary.unlink()
 
 
@@ -104,7 +104,7 @@ def creating_folder(path: Path) -> Iterator[Path]:
         sync_folder(temporary)
         publish_folder(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
@@ -119,9 +119,19 @@ def publish_folder(temporary: Path, path: Path) -> None:
         if had_old:
             old.rename(path)
         raise
-    sync_folder(path.parent)
-    if had_old:
-        shutil.rmtree(old, ignore_errors=True)
+    try:
+        sync_folder(path.parent)
+    finally:
+        if had_old:
+            discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that nobody needs, as far as that can be done; what does not work once may work the next time."""
+    for _ in range(2):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def check_no_file(path: Path) -> None:

@@ -95,7 +95,7 @@ def read_json_as(path: Path, what: str, kind: type[T], most: int = MOST_BYTES) -
     Args:
         path: of the file.
         what: its role, for messages.
-        kind: what the object must be: a `TypedDict` or a pydantic model.
+        kind: what the object must be: a `typing_extensions.TypedDict` or a pydantic model.
         most: bytes.
 
     Raises:
@@ -133,7 +133,7 @@ def read_json_lines(path: Path, what: str, kind: type[T]) -> list[T | None]:
     Args:
         path: of the file.
         what: its role, for messages.
-        kind: what each object must be: a `TypedDict` or a pydantic model.
+        kind: what each object must be: a `typing_extensions.TypedDict` or a pydantic model.
 
     Raises:
         UserError: the file cannot be read, is no regular file, or is larger than a gigabyte.
