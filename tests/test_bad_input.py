@@ -54,18 +54,26 @@ def damaged(file: str, content: bytes | None, *words: object) -> Callable[[Path]
 for _name, _make, _message in [
     # the command line itself
     ("unknown command", lambda f: ["trian"], "Did you mean"),
-    ("unknown option", training("--ouut", "x"), "Did you mean"),
+    ("unknown option", training("--ouut", "x"), "unknown option --ouut, did you mean --out"),
     ("too many words", lambda f: ["info", "gpt2", "gpt2-xl"], "gpt2-xl"),
     ("a word is missing", lambda f: ["generate"], "RUN"),
     ("a value is missing", lambda f: ["train", "--out"], "--out"),
     ("a field's value is missing", training("--training.max-steps"), "--training.max-steps: a value is missing"),
-    ("unknown section", training("--trainin.max-steps", 5), "did you mean 'training'"),
-    ("unknown field", training("--training.max-stepz", 5), "did you mean 'max_steps'"),
-    ("a field where none belongs", lambda f: ["generate", f / "run", "--model.n-layer", 2], "only train and info"),
+    ("unknown section", training("--trainin.max-steps", 5), "did you mean --training.max-steps"),
+    ("unknown field", training("--training.max-stepz", 5), "did you mean --training.max-steps"),
+    (
+        "a field where none belongs",
+        lambda f: ["generate", f / "run", "--model.n-layer", 2],
+        "only train, info and bench",
+    ),
     # recipes
-    ("unknown recipe", lambda f: ["train", "shakespear-char"], "did you mean 'shakespeare-char'"),
-    ("unknown model", lambda f: ["info", "gpt3"], "did you mean 'gpt2'"),
-    ("a recipe that is a folder", lambda f: ["train", f], "not readable as a recipe"),
+    ("unknown recipe", lambda f: ["train", "shakespear-char"], "Did you mean: glassgpt train shakespeare-char$"),
+    ("unknown model", lambda f: ["info", "gpt3"], "Did you mean: glassgpt info gpt2$"),
+    (
+        "a recipe that is a folder",
+        lambda f: ["train", f],
+        "a folder of runs, not a recipe. Did you mean: glassgpt train .*run/recipe.toml",
+    ),
     # values
     ("a word for a number", training("--training.max-steps", "many"), "training.max_steps.*'many'"),
     ("a fraction of a step", training("--training.max-steps", "1.5"), "training.max_steps"),
@@ -102,11 +110,11 @@ for _name, _make, _message in [
     ("resuming nothing", lambda f: ["train", "--resume", f / "nothing"], "no such run folder"),
     ("resuming what is no run", lambda f: ["train", "--resume", f], "not a run folder"),
     ("resuming what is finished", lambda f: ["train", "--resume", f / "run"], "finished at step 12"),
-    ("resuming with a recipe", lambda f: ["train", "default2", "--resume", f / "run"], "leave out the recipe"),
+    ("resuming with a recipe", lambda f: ["train", "default2", "--resume", f / "run"], "leave out RECIPE"),
     ("resuming another model", lambda f: ["train", "--resume", f / "run", "--model.n-layer", 3], "cannot change"),
     ("generating from nothing", lambda f: ["generate", f / "nothing", "--prompt", "x"], "no such run folder"),
     ("a recipe that is gone", damaged("recipe.toml", None, "generate", "--prompt", "the"), "not a run folder"),
-    ("a recipe that is damaged", damaged("recipe.toml", b"[model", "generate", "--prompt", "the"), "damaged"),
+    ("a recipe that is damaged", damaged("recipe.toml", b"[model", "generate", "--prompt", "the"), "not readable as"),
     ("a recipe of nonsense", damaged("recipe.toml", b"[model]\nn_hed = 2", "evaluate"), "did you mean 'n_head'"),
     ("a tokenizer that is gone", damaged("tokenizer.json", None, "generate", "--prompt", "the"), "no such file"),
     ("a tokenizer that is damaged", damaged("tokenizer.json", b"{", "evaluate"), "not readable"),
@@ -156,7 +164,7 @@ for _name, _make, _message in [
     (
         "an option of prepare that there is not",
         lambda f: ["prepare", f / "text.txt", "--tokeniser", "byte", "--out", f / "out"],
-        "unknown option '--tokeniser'",
+        "unknown option --tokeniser",
     ),
     (
         "preparing a folder of empty files",

@@ -1,12 +1,13 @@
 """glassgpt play"""
 
 import sys
-from pathlib import Path
 from typing import Literal
+
+from glassgpt.cli.options import RunPath
 
 
 def play(
-    run: Path,
+    run: RunPath,
     /,
     *,
     mode: Literal["auto", "eager", "compiled", "graphs"] = "auto",

@@ -8,8 +8,10 @@ from typing import IO, Annotated, Any, TextIO, cast
 from cyclopts import Parameter
 from rich.console import Console
 
-from glassgpt.cli.options import INTERRUPTED, Repeated
+from glassgpt.cli.lookup import check_recipe
+from glassgpt.cli.options import INTERRUPTED, FilePath, Repeated, RunPath
 from glassgpt.errors import UserError
+from glassgpt.paths import expand
 
 
 def train(
@@ -17,8 +19,8 @@ def train(
     /,
     *,
     data: Annotated[list[str] | None, Repeated] = None,
-    out: Path | None = None,
-    resume: Path | None = None,
+    out: FilePath | None = None,
+    resume: RunPath | None = None,
     checkpoint_every: str | None = None,
     watch_gradients: str | None = None,
     track: Annotated[list[str] | None, Repeated] = None,
@@ -61,17 +63,20 @@ def train(
     console = _Console()
     if resume is not None:
         if out is not None or recipe != "default":
-            raise UserError("--resume goes on with a run as it is: leave out the recipe and --out")
+            raise UserError(
+                "--resume continues a run with its own recipe in its own folder: leave out RECIPE and --out"
+            )
         from glassgpt.training import session
 
         return 0 if session.resume(resume, changes, console) else INTERRUPTED
     from glassgpt.recipes import load_recipe
 
+    check_recipe(recipe)
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 
     # A run's own recipe is called recipe.toml: the run has the better name.
-    path = Path(recipe)
+    path = expand(recipe)
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
     return 0 if session.train(loaded, out or _free_folder(name), console) else INTERRUPTED
 
@@ -83,7 +88,7 @@ def _forget_old_text(data: list[str], changes: dict[str, dict[str, Any]]) -> Non
     if is_token_folder(data[0]):
         if changes.get("tokenizer"):
             raise UserError("--tokenizer: a prepared text has its tokenizer: leave it out, or give the text itself")
-        changes["data"].setdefault("val_fraction", TokenFolder(Path(data[0]).expanduser()).val_fraction)
+        changes["data"].setdefault("val_fraction", TokenFolder(expand(data[0])).val_fraction)
         changes.setdefault("tokenizer", {})["file"] = None
     changes["data"].setdefault("sha256", None)
     changes.setdefault("tokenizer", {}).setdefault("fingerprint", None)
