@@ -226,7 +226,7 @@ for _name, _make, _message in [
     ("an unknown character", generating("--prompt", "the Cat"), r"'C' \(U\+0043\) at position 4"),
     ("a negative temperature", generating("--prompt", "the", "--temperature", -1), "temperature"),
     ("a temperature that is a word", generating("--prompt", "the", "--temperature", "hot"), "hot"),
-    ("half a token", generating("--prompt", "the", "--max-new-tokens", 1.5), "whole number.*1.5"),
+    ("half a token", generating("--prompt", "the", "--max-new-tokens", 1.5), "--max-new-tokens 1.5: a whole number"),
     ("no tokens", generating("--prompt", "the", "--max-new-tokens", 0), "max_new_tokens"),
     ("more than all", generating("--prompt", "the", "--top-p", 1.5), "top_p"),
     ("a negative top-k", generating("--prompt", "the", "--top-k", -3), "top_k"),
