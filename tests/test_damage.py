@@ -285,7 +285,7 @@ def test_damaged_metrics_that_are_wanted_are_one_line(number: int, damage: bytes
     lines[number - 1 if number > 0 else number] = damage
     file.write_bytes(b"\n".join(lines))
     named = number if number > 0 else len(lines) + number + 1
-    with pytest.raises(UserError, match=rf"metrics.jsonl: damaged: line {named}: mend it, or remove the line$"):
+    with pytest.raises(UserError, match=rf"metrics.jsonl: damaged: line {named}: fix it, or remove the line$"):
         session.resume(stopped, {}, QUIET)
     assert file.read_bytes() == b"\n".join(lines)
 

@@ -3,6 +3,7 @@
 import os
 from glob import escape
 from pathlib import Path
+from shlex import quote
 
 from glassgpt.errors import UserError
 
@@ -86,3 +87,9 @@ def readable(word: str) -> str:
         return os.fsencode(word).decode("utf-8", errors="backslashreplace")
     except UnicodeEncodeError:  # halves of surrogate pairs, which stand for no bytes
         return word.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def as_word(path: Path | str) -> str:
+    """The path as a word of a command line, quoted for a shell, so that it is neither an option nor a home folder."""
+    text = os.fspath(path)
+    return quote(f".{os.sep}{text}" if text.startswith(("-", "~")) else text)

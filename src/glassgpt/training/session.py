@@ -44,29 +44,34 @@ from glassgpt.training.trackers import Trackers, require_trackers
 from glassgpt.training.trainer import DivergedError, Trainer
 
 
-def train(recipe: Recipe, out: Path, console: Console) -> bool:
+def train(recipe: Recipe, out: Path | RunFolder, console: Console) -> bool:
     """Train a new model and write its run folder.
 
     Args:
         recipe: what to train.
-        out: the run folder to make.
+        out: the run folder to make, or one that `runs.reserve` holds.
         console: where to show it.
 
     Returns:
         True if it reached its end, False if it was interrupted; either way everything is saved.
 
     Raises:
-        UserError: something about the recipe, the text, the device or the folder is wrong; nothing was written then.
+        UserError: something about the recipe, the text, the device or the folder is wrong; if no step was made, nothing
+            is left of the run.
     """
     require_trackers(recipe.training.track)
-    folder = RunFolder(out)
+    folder = out if isinstance(out, RunFolder) else RunFolder(out)
     folder.check_free()
-    with standard_input(recipe.data.source) as stdin:
+    with folder.locked(), standard_input(recipe.data.source) as stdin:
         prepared = prepare(recipe, stdin)
         trainer = make_trainer(prepared)
-        with folder.locked():
-            folder.create(prepared.recipe, prepared.tokenizer, stdin)
+        folder.create(prepared.recipe, prepared.tokenizer, stdin)
+        try:
             return _run(trainer, prepared, folder, console)
+        except Exception:
+            if not trainer.progress.step:
+                folder.remove()
+            raise
 
 
 def resume(out: Path, overrides: Mapping[str, Mapping[str, Any]], console: Console) -> bool:

@@ -1,7 +1,6 @@
 """The training loop: something you iterate over."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
+from glassgpt.training.clock import Clock
 from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.flow import Watch
@@ -73,32 +73,38 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Event]:
         """Train until `total_steps` or `stop`."""
-        config = self.config
-        saved_at = began_at = self.progress.step
-        saved_on, is_due = time.monotonic(), False
+        config, progress = self.config, self.progress
+        saved_at = looked_at = progress.step
+        training, running = Clock(), Clock()
+        saved_on, is_due = 0.0, False
         self.model.train()
-        while self.progress.step < self.total_steps and self.stop_reason is None:
-            began = time.perf_counter()
+        while progress.step < self.total_steps and self.stop_reason is None:
+            training.begin()
             yield self._step()
             # The listeners of a step count as training: on a GPU, they wait for the work that it left behind.
-            self.progress.seconds += time.perf_counter() - began
-            step, is_best = self.progress.step, False
-            if step % config.eval_every == 0 or step == self.total_steps:
+            progress.seconds += training.lap()
+            step, is_best = progress.step, False
+            if step % config.eval_every == 0 or step == self.total_steps or self._ends_early():
                 yield (looked := self._look())
-                is_best = isinstance(looked, Evaluation) and looked.is_best
+                is_best, looked_at = isinstance(looked, Evaluation) and looked.is_best, step
             if config.checkpoint_seconds is None:
                 is_due = is_due or step % (config.checkpoint_steps or config.eval_every) == 0
             else:
-                is_due = time.monotonic() - saved_on >= config.checkpoint_seconds
+                running.lap()
+                is_due = running.seconds - saved_on >= config.checkpoint_seconds
             # After a skipped step the model may be beyond help: the next checkpoint waits for a step that is made.
-            if is_best or (is_due and not self.progress.skipped_in_a_row):
+            if is_best or (is_due and not progress.skipped_in_a_row):
                 yield self._checkpoint()
-                saved_at, saved_on, is_due = step, time.monotonic(), False
-        step = self.progress.step
-        if step > began_at and self.stop_reason and not self.interrupted and step % config.eval_every:
-            yield self._look()  # a run that was stopped early ends with a figure too
-        if saved_at != step:
+                saved_at, saved_on, is_due = step, running.seconds, False
+        if looked_at != progress.step and self._ends_early():  # stopped by the event after an evaluation
+            yield self._look()
+            saved_at = 0
+        if saved_at != progress.step:
             yield self._checkpoint()
+
+    def _ends_early(self) -> bool:
+        """Whether this is the end of a run that was stopped early, and not interrupted: it ends with a figure, too."""
+        return self.stop_reason is not None and not self.interrupted
 
     def stop(self, reason: str, *, interrupted: bool = False) -> None:
         """End the loop after the current step, with a last evaluation and checkpoint.
