@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from glassgpt.errors import printable
 
@@ -19,6 +19,34 @@ def note(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         silence(sys.stderr)
+
+
+class Unheard:
+    """A stream whose reader may go, and whose disk may fill up: then what is written goes nowhere.
+
+    A training run is worth more than its lines.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as far as that is possible; return the number of characters given."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            silence(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as far as that is possible."""
+        try:
+            self._stream.flush()
+        except OSError:
+            silence(self._stream)
 
 
 def silence(stream: TextIO) -> None:
