@@ -82,3 +82,22 @@ class TrackerNote(TypedDict):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     step: Count
     session: str | None
+
+
+class LossScale(TypedDict):
+    """The state of `torch.amp.GradScaler`, as it says it itself."""
+
+    scale: Annotated[float, Field(gt=0)]
+    growth_factor: Annotated[float, Field(gt=1)]
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)]
+    growth_interval: Step
+    _growth_tracker: Count
+
+
+class NoScale(TypedDict):
+    """Where numbers need no scaling."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+
+Scaler = LossScale | NoScale

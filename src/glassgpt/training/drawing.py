@@ -7,8 +7,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, printable
 from glassgpt.files import replacing
+from glassgpt.imports import load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,14 +101,29 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def plain(name: str, width: int = 100) -> str:
-    """A name as it is to be shown: no formula in it, not too long, and not hidden for its first letter."""
+    """A name as it is to be shown: on one line, no formula in it, not too long, not hidden for its first letter."""
+    name = printable(name).replace("\n", "\u240a").replace("\t", "\u2409")
     if len(name) > width:
         name = f"{name[: width // 2 - 1]}…{name[-width // 2 :]}"
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
+def load_matplotlib() -> None:
+    """Load the library, which may be set up in a way that it refuses.
+
+    Raises:
+        UserError: it does.
+    """
+    load("matplotlib", "pictures")
+
+
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches; no window, whatever matplotlib is set to."""
+    """An empty figure, in inches; no window, whatever matplotlib is set to.
+
+    Raises:
+        UserError: matplotlib cannot be loaded.
+    """
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

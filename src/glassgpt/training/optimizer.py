@@ -235,23 +235,45 @@ class Optimizer:
             for key, value in entries.items()
         }
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
+    def load_state(self, tensors: dict[str, Tensor], steps: int | None = None) -> None:
         """Go on from what `state` returned.
 
+        Args:
+            tensors: by name, on any device.
+            steps: that were made, if known.
+
         Raises:
-            ValueError: it is another optimizer's, or another model's.
-            RuntimeError: a tensor has another shape.
+            ValueError: it is another optimizer's, another model's, or damaged; nothing is changed then.
         """
         own = self.state()
-        if own.keys() != tensors.keys():
-            other = sorted(own.keys() ^ tensors.keys())[0]
-            raise ValueError(f"the optimizer's state is of another kind ({other})")
-        for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:  # copy_ would stretch some that are too small
-                shapes = f"{tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
-                raise RuntimeError(f"the optimizer's {name} has another shape: {shapes}")
+        check_tensors("the optimizer's", tensors, own)
+        for name, tensor in tensors.items():
+            key = name.rpartition(":")[2]
+            if key == "exp_avg_sq" and not bool((tensor >= 0).all()):  # (inf may be: the square of a large gradient)
+                raise ValueError(f"the optimizer's {name} has values that are NaN or below 0")
+            if key != "exp_avg_sq" and not bool(tensor.isfinite().all()):
+                raise ValueError(f"the optimizer's {name} has values that are NaN or inf")
+            if key == "step" and steps is not None and not 0 <= tensor.item() <= steps:
+                raise ValueError(f"the optimizer's {name} is {tensor.item():g} after {steps} steps")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+def check_tensors(whose: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Make sure that tensors can take the place of others: copying would stretch small ones, and convert any.
+
+    Raises:
+        ValueError: a name, a shape or a number format differs.
+    """
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{whose} state is of another kind ({sorted(found.keys() ^ wanted.keys())[0]})")
+    for name, tensor in wanted.items():
+        if (other := found[name]).shape != tensor.shape:
+            shapes = f"{tuple(other.shape)} instead of {tuple(tensor.shape)}"
+            raise ValueError(f"{whose} {name} has another shape: {shapes}")
+        if other.dtype != tensor.dtype:
+            formats = f"{other.dtype} instead of {tensor.dtype}".replace("torch.", "")
+            raise ValueError(f"{whose} {name} has another number format: {formats}")
 
 
 def _linear_weights_of_blocks(model: nn.Module) -> set[str]:

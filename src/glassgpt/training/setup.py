@@ -57,9 +57,11 @@ def prepare(recipe: Recipe, stdin: Path | None = None) -> Prepared:
         raise UserError(
             f"model.vocab_size {wanted} is less than the tokenizer's {tokenizer.vocab_size}: raise it, or leave it out"
         )
-    prompt = recipe.sampling.prompt
+    prompt, training_ids = recipe.sampling.prompt, tokens.split("train").ids
+    if not len(training_ids):
+        raise UserError(f"{', '.join(recipe.data.source)}: too short to train on: take more text")
     if prompt is None:
-        beginning = tokenizer.decode(tokens.split("train").ids[:10_000].tolist())
+        beginning = tokenizer.decode(training_ids[:10_000].tolist())
         prompt = "\n" if "\n" in beginning else beginning[:1]
     try:
         prompt_ids(tokenizer, prompt, recipe.model.block_size)

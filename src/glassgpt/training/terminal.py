@@ -10,6 +10,7 @@ from rich.table import Column
 from rich.text import Text
 
 from glassgpt.data.tokens import Measure
+from glassgpt.errors import printable
 from glassgpt.training.events import Evaluation, Event, Step
 from glassgpt.training.sparkline import BLOCKS, Sparkline
 from glassgpt.training.trainer import Trainer
@@ -80,7 +81,7 @@ class Terminal:
 
     def note(self, message: str) -> None:
         """Show a line of text."""
-        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def _read(self, event: Step) -> None:
         loss = event.loss.item()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError
+from glassgpt.reading import checked
 from glassgpt.recipes import TrainingConfig
+from glassgpt.runs.schemas import Scaler
 from glassgpt.training.clock import Clock
 from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.flow import Watch
 from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
-from glassgpt.training.optimizer import Optimizer, learning_rate
+from glassgpt.training.optimizer import Optimizer, check_tensors, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
 
 __all__ = ["Checkpoint", "DivergedError", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
@@ -212,13 +214,18 @@ class Trainer:
         """Go on from what `state` returned, on whatever device this trainer has.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is not this model's.
+            ValueError: it is not this model's, or damaged; the trainer is as it was then.
         """
-        progress, scaler = Progress(**counters["progress"]), counters["scaler"]
+        progress = Progress.parse(counters.get("progress"))
+        scaler = checked(counters.get("scaler"), cast(type[Scaler], Scaler))
+        check_tensors("the model's", model, self.model.state_dict())
+        for name, tensor in model.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"the model's {name} has values that are NaN or inf")
+        self.optimizer.load_state(optimizer, progress.step)  # which changes nothing if it refuses
         self.model.load_state_dict(model)
-        self.optimizer.load_state(optimizer)
         if scaler:  # empty where it was made in another precision than float16
-            self._scaler.load_state_dict(scaler)
+            self._scaler.load_state_dict(dict(scaler))
         self.progress = progress
 
 
