@@ -11,6 +11,21 @@ if TYPE_CHECKING:
     from glassgpt.bench.pairing import Spread
 
 
+MOST_ROUNDS = 10_000
+
+
+def check_range(name: str, number: int, least: int, most: int) -> None:
+    """Make sure that the number behind an option is one that can be measured with.
+
+    Raises:
+        UserError: it is too small or too large.
+    """
+    if number < least:
+        raise UserError(f"--{name} {number}: at least {least}")
+    if number > most:
+        raise UserError(f"--{name} {number}: at most {most:,}")
+
+
 def set_threads(threads: int | None, device: str = "auto") -> None:
     """Let torch use this number of CPU threads; None: chosen by a short trial, as in all other commands."""
     from glassgpt.threads import settle, use

@@ -7,9 +7,7 @@ what is kept: it serves every model of the same shape, and loads in some millise
 import hashlib
 import inspect
 import json
-import os
 import platform
-import shutil
 import sys
 import warnings
 import zipfile
@@ -21,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, reason
 from glassgpt.files import cache_folder, replacing
 from glassgpt.generation import linear
+from glassgpt.generation.compiler import find_compiler, use_compiler, why_not_compiled
 from glassgpt.generation.linear import OneRow, one_query_attention, with_linears
 from glassgpt.model import attention, config, embeddings, gpt, layers, norms, positions
 from glassgpt.model import cache as model_cache
@@ -128,17 +127,13 @@ def _package(step: DecodeStep, store: KVCache, path: Path, tell: Callable[[str],
         return _load(path)
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
         if tell is None:
-            raise UserError(f"{path}: the compiled model cannot be loaded ({_first_line(error)}): delete it") from None
+            raise UserError(f"{path}: the compiled model cannot be loaded ({reason(error)}): delete it") from None
     tell("compiling the model for this machine, once: about half a minute")
     try:
         _compile(step, store, path)
         return _load(path)
     except Exception as error:
-        raise UserError(f"the model could not be compiled ({_first_line(error)}): take the eager mode") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the model could not be compiled ({why_not_compiled(error)}): use --mode eager") from None
 
 
 def _load(path: Path) -> Any:
@@ -165,20 +160,13 @@ def _threads(model: GPT) -> int:
 def can_compile(model: GPT) -> bool:
     """Whether a step can be compiled here: on a CPU, in float32, with a C++ compiler."""
     weight = model.token_embedding.weight
-    return weight.device.type == "cpu" and weight.dtype is torch.float32 and _compiler() is not None
-
-
-@cache
-def _compiler() -> str | None:
-    """The one that torch's compiler takes."""
-    usual = {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
-    return shutil.which(os.environ.get("CXX", usual))
+    return weight.device.type == "cpu" and weight.dtype is torch.float32 and find_compiler() is not None
 
 
 def package_path(model: GPT) -> Path:
     """Where the compiled step of such a model is kept: its name says all that it depends on."""
     kinds = sorted({type(module).__name__ for module in model.modules()})
-    machine = (platform.system(), platform.machine(), _processor(), _threads(model), _compiler())
+    machine = (platform.system(), platform.machine(), _processor(), _threads(model), find_compiler())
     shape = model.config.model_dump(mode="json")
     rotations = len(model.rotations[0]) if hasattr(model, "rotations") else 0
     key = json.dumps([shape, kinds, rotations, torch.__version__, machine, _source_hash()], sort_keys=True, default=str)
@@ -216,6 +204,7 @@ def _compile(step: DecodeStep, store: KVCache, path: Path) -> None:
             "always_keep_tensor_constants": True,  # the smallest weights would be numbers in the code
             "cpp.threads": _threads(step.model),
         }
+        use_compiler()
         made = torch._inductor.aoti_compile_and_package(
             exported, package_path=str(temporary.with_suffix(".pt2")), inductor_configs=settings
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import UserError
+from glassgpt.generation.compiler import use_compiler, why_not_compiled
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -71,6 +72,7 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
     What fails is nearly always that no C++ compiler is found; if the model itself is wrong, the plain call says so.
     """
+    use_compiler()
     fast: Callable[[Tensor], Tensor] | None = torch.compile(model)
     called = False
 
@@ -88,8 +90,7 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
                 raise  # that would be no better without it
             except Exception as error:
                 fast = None
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                warnings.warn(f"torch.compile failed, going on without it ({reason})", stacklevel=2)
+                warnings.warn(f"torch.compile failed, going on without it ({why_not_compiled(error)})", stacklevel=2)
             else:
                 called = True
                 return logits
