@@ -6,10 +6,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import Any, ClassVar, Self
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.files import write_json
+from glassgpt.paths import expand
 from glassgpt.reading import read_json
 from glassgpt.tokenizers.utf8 import decode_utf8, unfinished_tail
 
@@ -73,15 +75,18 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make a tokenizer from what `state` returned. Raises KeyError, TypeError or ValueError on anything else."""
+        """Make a tokenizer from what `state` returned. Raises ValueError on anything else."""
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of a sequence of ids.
 
         Raises:
-            UserError: an id is not in the vocabulary.
+            UserError: an id is not in the vocabulary, or no whole number.
         """
-        return b"".join([self._checked_bytes(token) for token in ids])
+        try:
+            return b"".join([self._checked_bytes(token) for token in ids])
+        except TypeError:
+            raise UserError("token ids are whole numbers") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a sequence of ids; bytes that are no UTF-8 become U+FFFD."""
@@ -93,7 +98,7 @@ class Tokenizer(ABC):
 
     def save(self, path: Path | str) -> None:
         """Write the tokenizer as versioned JSON."""
-        write_json(Path(path), self.to_dict())
+        write_json(expand(path), self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The tokenizer as JSON data: what `save` writes."""
@@ -112,7 +117,7 @@ class Tokenizer(ABC):
 
     def _checked_bytes(self, token: int) -> bytes:
         if not 0 <= token < self.vocab_size:
-            raise UserError(f"token id {token} is not in the vocabulary (0 to {self.vocab_size - 1})")
+            raise UserError(f"token id {show(token)} is not in the vocabulary (0 to {self.vocab_size - 1})")
         return self.token_bytes(token)
 
 
@@ -147,10 +152,14 @@ def read_tokenizer_file(path: Path) -> dict[str, Any]:
     """
     data = read_json(path, "a glassgpt tokenizer")
     if data.pop("format", None) != FORMAT:
-        raise UserError(f"{path}: not a glassgpt tokenizer (no format {FORMAT!r} in it)")
+        is_other = "model" in data and "added_tokens" in data
+        fix = f"; to use it, glassgpt tokenizer import {quote(str(path))} --out FILE" if is_other else ""
+        raise UserError(f"{path}: not a glassgpt tokenizer (no format {FORMAT!r} in it){fix}")
     version = data.pop("version", None)
     if type(version) is not int or version < 1:
-        raise UserError(f"{path}: damaged tokenizer file: version is {version!r}")
+        raise UserError(f"{path}: damaged tokenizer file: version is {show(version)}")
     if version > VERSION:
-        raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}); update it")
+        raise UserError(
+            f"{path}: written by a newer glassgpt (format {show(version)}, this one reads {VERSION}); update it"
+        )
     return data

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Self
 
+from glassgpt.errors import show
 from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
 
@@ -37,5 +38,5 @@ class ByteTokenizer(Tokenizer):
     def from_state(cls, state: dict[str, Any]) -> Self:
         """There is only one."""
         if state:
-            raise ValueError(f"a byte tokenizer has no {sorted(state)[0]!r}")
+            raise ValueError(f"a byte tokenizer has no {show(min(state))}")
         return cls()

@@ -3,11 +3,21 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
 from glassgpt.errors import UserError
+from glassgpt.reading import checked
 from glassgpt.tokenizers.base import Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 UNKNOWN = "<unk>"
+
+
+class _State(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    characters: str
+    unknown: bool
 
 
 class CharTokenizer(Tokenizer):
@@ -75,9 +85,8 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """From the characters, in the order that they were saved in."""
-        characters, unknown = state["characters"], state["unknown"]
-        if not isinstance(characters, str) or not isinstance(unknown, bool) or len(state) != 2:
-            raise TypeError("characters must be a string and unknown true or false")
+        known = checked(state, _State)
+        characters = known["characters"]
         if list(characters) != sorted(set(characters)):
             raise ValueError("the characters are not in order")
-        return cls(characters, unknown=unknown)
+        return cls(characters, unknown=known["unknown"])
