@@ -198,10 +198,7 @@ LATIN = [chr(byte) for byte in range(256)]
         (json.dumps(without(GOOD, "unknown")), "damaged"),
         (json.dumps(GOOD | {"kind": "byte"}), "damaged"),
         (json.dumps(GOOD_BPE | {"version": 2}), "newer glassgpt"),
-        *(
-            (json.dumps(without(GOOD_BPE, key)), rf"{key}: Field required")
-            for key in ("pattern", "special", "tokens")
-        ),
+        *((json.dumps(without(GOOD_BPE, key)), rf"{key}: Field required") for key in ("pattern", "special", "tokens")),
         (json.dumps(GOOD_BPE | {"extra": 5}), "extra: Extra inputs are not permitted"),
         (json.dumps(GOOD_BPE | {"tokens": [*LATIN[1:], "bc", "cd"]}), "single bytes"),
         (json.dumps(GOOD_BPE | {"tokens": [*LATIN, "ab", "ab"]}), "twice"),

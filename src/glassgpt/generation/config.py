@@ -32,7 +32,7 @@ class SamplingConfig(Config):
         description="only tokens about as surprising as is to be expected, that make up this probability together",
     )
     repetition_penalty: float = Field(
-        1.0, ge=0.001, le=1e3, description="above 1: tokens that are already there become less likely"
+        1.0, ge=0.001, le=1e12, description="above 1: tokens that are already there become less likely"
     )
     when_full: Literal["crop", "rotate", "stop"] = Field(
         "crop",

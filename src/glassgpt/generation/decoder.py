@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.generation.compiling import CompiledRows, can_compile, package_path
 from glassgpt.generation.graphs import GraphSteps
 from glassgpt.generation.linear import Int8, Int8Steps, Packed, with_linears
@@ -251,10 +251,17 @@ class Recomputing:
 
 
 def make_decoder(model: nn.Module, rows: int, block_size: int | None, **options: Any) -> Decoder | Recomputing:
-    """The decoder that suits a model."""
+    """The decoder that suits a model.
+
+    Raises:
+        UserError: it is no model, or how much it can look at is not known; or as `Decoder`.
+    """
     if isinstance(model, GPT):
         return Decoder(model, rows, **options)
-    assert block_size is not None, "this model does not say how much it can look at"
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a model is needed, not {show(model)}")
+    if block_size is None:
+        raise UserError("block_size: this model does not say how much it can look at")
     return Recomputing(model, rows, block_size)
 
 

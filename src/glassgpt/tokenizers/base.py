@@ -5,6 +5,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from operator import index
 from pathlib import Path
 from shlex import quote
 from typing import Any, ClassVar, Self
@@ -83,10 +84,9 @@ class Tokenizer(ABC):
         Raises:
             UserError: an id is not in the vocabulary, or no whole number.
         """
-        try:
-            return b"".join([self._checked_bytes(token) for token in ids])
-        except TypeError:
-            raise UserError("token ids are whole numbers") from None
+        if not isinstance(ids, Iterable):
+            raise UserError(f"token ids are needed, not {show(ids)}")
+        return b"".join([self._checked_bytes(token) for token in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a sequence of ids; bytes that are no UTF-8 become U+FFFD."""
@@ -116,6 +116,10 @@ class Tokenizer(ABC):
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
     def _checked_bytes(self, token: int) -> bytes:
+        try:
+            token = index(token)
+        except (TypeError, ValueError, RuntimeError):  # the last of a tensor of several numbers
+            raise UserError(f"token id {show(token)} is not a whole number") from None
         if not 0 <= token < self.vocab_size:
             raise UserError(f"token id {show(token)} is not in the vocabulary (0 to {self.vocab_size - 1})")
         return self.token_bytes(token)
@@ -142,6 +146,16 @@ class StreamDecoder:
         """Return what was held back; the decoder is then as new."""
         data, self._pending = self._pending, b""
         return decode_utf8(data)
+
+
+def require_text(text: Any) -> None:
+    """Make sure that what is to be encoded is a text.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"a tokenizer encodes text (str), not {show(text)}")
 
 
 def read_tokenizer_file(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from glassgpt.errors import UserError, show
 from glassgpt.reading import checked
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.pieces import Pieces
 from glassgpt.tokenizers.utf8 import encode_utf8
 
@@ -155,7 +155,8 @@ class BPETokenizer(Tokenizer):
         Raises:
             UserError: a piece is longer than `LONGEST_PIECE`, or a pattern of one's own takes all time.
         """
-        begin, ids = 0, []
+        require_text(text)
+        begin, ids = 0, list[int]()
         while len(text) - begin > LONGEST_PIECE and (end := self.safe_cut(text[begin : begin + LONGEST_PIECE])):
             ids += self._encode(text[begin : begin + end])
             begin += end
@@ -177,6 +178,7 @@ class BPETokenizer(Tokenizer):
 
     def encode_by_hand(self, text: str) -> list[int]:
         """The ids of a text, in plain Python from the first step to the last, to be read."""
+        require_text(text)
         return self._encode_pieces(text, lambda piece: merge_bytes(encode_utf8(piece), self.ranks))
 
     def _encode_pieces(self, text: str, encode_piece: Callable[[str], list[int]]) -> list[int]:

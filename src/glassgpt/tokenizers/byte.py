@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Self
 
 from glassgpt.errors import show
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 
@@ -24,6 +24,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """One id a byte."""
+        require_text(text)
         return list(encode_utf8(text))
 
     def token_bytes(self, token: int) -> bytes:

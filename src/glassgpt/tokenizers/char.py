@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from glassgpt.errors import UserError
 from glassgpt.reading import checked
-from glassgpt.tokenizers.base import Tokenizer
+from glassgpt.tokenizers.base import Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 UNKNOWN = "<unk>"
@@ -34,7 +34,7 @@ class CharTokenizer(Tokenizer):
         self.characters = sorted(set(characters))
         if not self.characters:
             raise UserError("a char tokenizer needs at least one character: the text is empty")
-        if any(len(character) != 1 for character in self.characters):
+        if any(not isinstance(character, str) or len(character) != 1 for character in self.characters):
             raise UserError("a char tokenizer takes single characters")
         self.unknown = unknown
         self._ids = {character: token for token, character in enumerate(self.characters)}
@@ -58,6 +58,7 @@ class CharTokenizer(Tokenizer):
         Raises:
             UserError: a character is not in the vocabulary; the message shows it and where it stands.
         """
+        require_text(text)
         if self.unknown:
             unknown_id = len(self.characters)
             return [self._ids.get(character, unknown_id) for character in text]

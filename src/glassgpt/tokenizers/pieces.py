@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
+from glassgpt.errors import UserError, show
 from glassgpt.tokenizers.expressions import Expression
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Pieces:
     """
 
     def __init__(self, pattern: str):
+        if not isinstance(pattern, str):
+            raise UserError(f"a pattern is a text (str), not {show(pattern)}")
         self.pattern = pattern
         self.named = pattern in _NAMED
         self.expression, boundary = _NAMED.get(

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from glassgpt.errors import show
 from glassgpt.reading import checked
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 UNKNOWN = "<|unk|>"
@@ -75,6 +75,7 @@ class WordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """One id a word or sign; two where only the word without its space is known, or neither is."""
+        require_text(text)
         ids: list[int] = []
         for piece in cut_words(text):
             token = self._ids.get(piece)
