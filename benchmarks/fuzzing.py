@@ -60,7 +60,7 @@ class Case:
         stdin, stdout, stderr, environment, patience, limit: see `fuzzing_child.Run`.
         patch: called in the child before the command.
         is_fresh: run it in an interpreter of its own, for variables that count when a process begins.
-        writes: what it may write to, relative to its working folder; None: what its words name.
+        writes: where it may make files, relative to its working folder; None: what its words name, which it may change, too.
     """
 
     words: list[str]
@@ -120,6 +120,7 @@ class Stage:
         kept = self.root / "seeds" / name
         if not kept.exists():
             saved = self.root / f"saved-{name}"
+            shutil.rmtree(saved, ignore_errors=True)  # of a fuzzer that was stopped
             if self.work.exists():
                 (self.root / "case").rename(saved)
             self.clear()
@@ -214,16 +215,19 @@ def _check_message(text: str) -> list[Finding]:
     return found
 
 
-def check_folders(before: dict[str, object], after: dict[str, object], code: int, writes: Iterable[str]) -> list[Finding]:
+def check_folders(
+    before: dict[str, object], after: dict[str, object], code: int, makes: Iterable[str], changes: Iterable[str]
+) -> list[Finding]:
     """What was left or changed.
 
     Args:
         before, after: from `Stage.look`.
         code: the command's exit code.
-        writes: beginnings of the paths that the command may write to when it succeeds, relative to the case's folder.
+        makes, changes: beginnings of the paths, relative to the case's folder, at which the command may make or change
+            files when it succeeds.
     """
     found = []
-    allowed = tuple(os.path.normpath(path) for path in writes)
+    may_make, may_change = (tuple(os.path.normpath(path) for path in paths) for paths in (makes, changes))
     new = sorted(after.keys() - before.keys())
     for path in new:
         name, in_cache = Path(path).name, path.startswith("cache/")
@@ -236,12 +240,12 @@ def check_folders(before: dict[str, object], after: dict[str, object], code: int
         elif not path.startswith("cache/") and not path.startswith("home/.cache/"):
             if code == 2 and not _is_whole_run(path, after):
                 found.append(Finding("left", f"exit 2: a new {'folder' if after[path] == 'folder' else 'file'}", path))
-            elif not path.startswith(allowed):
+            elif not path.startswith(may_make):
                 found.append(Finding("left", f"exit {code}: a file at a place that was not named", path))
     for path in sorted(before):
         if path.startswith(("cache/", "home/.cache")) or after.get(path) == before[path]:
             continue
-        if code == 2 or not path.startswith(allowed):
+        if (code == 2 and ".partial" not in path) or not path.startswith(may_change):
             verb = "changed" if path in after else "removed"
             found.append(Finding("changed", f"exit {code}: {verb}: {normal(Path(path).name)}", path))
     return found
@@ -274,8 +278,9 @@ def try_case(stage: Stage, case: Case) -> Result:
     is_binary = case.words[:1] in (["generate"], ["play"]) or case.words[:2] == ["tokenizer", "decode"]
     findings = check_outcome(outcome, is_binary=is_binary and case.stdout != "terminal", is_quiet=case.stderr != "file")
     if not any(finding.kind in ("traceback", "hang", "memory") for finding in findings):
-        writes = [f"work/{path}" for path in (case.writes or written_by(case.words))]
-        findings += check_folders(before, stage.look(), outcome.code, writes)
+        named = [f"work/{path}" for path in written_by(case.words)]
+        makes = named if case.writes is None else [f"work/{path}" for path in case.writes]
+        findings += check_folders(before, stage.look(), outcome.code, makes, named)
     shown = {"words": " ".join(map(shlex.quote, case.words)), "what": case.what, "environment": case.environment}
     what = "\n".join(f"{name}: {value}" for name, value in {**shown, **streams}.items() if value not in ("", {}, b"", "file"))
     log = f"exit {outcome.code}\nstdout:\n{outcome.stdout[-3000:].decode('utf-8', 'replace')}\n"
@@ -288,6 +293,8 @@ def written_by(words: list[str]) -> list[str]:
     found += [word.partition("=")[2] for word in words if word.startswith(("--out=", "--resume="))]
     defaults = {"train": ["runs"], "plot": ["plot.png", *(f"{word}/{name}" for word in words[1:] for name in
                 ("curves.png", "gradients.png"))], "compare": ["compare.png"]}  # fmt: skip
+    if words[:1] == ["prepare"]:  # what is under way is taken up, or begun anew
+        found += [str(Path(path).with_name(f".{Path(path).name}.partial")) for path in found if Path(path).name]
     return found or defaults.get(words[0] if words else "", [])
 
 

@@ -241,7 +241,8 @@ def _act(action: Callable[[], int], folder: Path) -> int:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:
-        record(folder, traceback.format_exc())
+        if not (folder / "std-uncaught").exists():  # `command` has noted it already
+            record(folder, traceback.format_exc())
         code = 1
     try:
         threading._shutdown()  # type: ignore[attr-defined]
@@ -369,8 +370,10 @@ def _where(pid: int, folder: Path) -> str:
     """The function that a child is in, by the traceback that it writes when asked (see `faulthandler`)."""
     with suppress(OSError):
         os.kill(pid, signal.SIGUSR1)
-        time.sleep(0.2)
-    lines = _content(folder / "std-where").decode("utf-8", "replace").splitlines()
+        for _ in range(100):
+            time.sleep(0.01)
+            if lines := _content(folder / "std-where").decode("utf-8", "replace").splitlines():
+                break
     ours = [line.strip() for line in lines if "/glassgpt/" in line]
     return ours[0].partition("/src/")[2] if ours else ""
 

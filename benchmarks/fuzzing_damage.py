@@ -94,7 +94,7 @@ def damage_json(rng: random.Random, path: Path) -> str:
     """Change a JSON file."""
     try:
         value, what = change(rng, json.loads(path.read_bytes()), RAW)
-    except ValueError:
+    except (ValueError, RecursionError):
         return damage_bytes(rng, path)
     path.write_bytes(to_json(value))
     return what
