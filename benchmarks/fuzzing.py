@@ -196,7 +196,8 @@ def check_outcome(outcome: Outcome, *, is_binary: bool = False, is_quiet: bool =
             place = text.find(MARKER.encode()) if MARKER.encode() in text else control.start()  # type: ignore[union-attr]
             found.append(Finding("message", f"control characters on {name}", repr(text[max(0, place - 200) :][:300])))
     if outcome.code == 2 and not is_quiet and not any(finding.kind == "traceback" for finding in found):
-        found += _check_message(error_text if not outcome.on_terminal else outcome.stdout.decode("utf-8", "replace"))
+        shown = outcome.stdout if "stderr" in outcome.on_terminal else outcome.stderr
+        found += _check_message(shown.decode("utf-8", "replace").replace("\r\n", "\n"))
     return found
 
 
@@ -240,7 +241,7 @@ def check_folders(
         elif not path.startswith("cache/") and not path.startswith("home/.cache/"):
             if code == 2 and not _is_whole_run(path, after):
                 found.append(Finding("left", f"exit 2: a new {'folder' if after[path] == 'folder' else 'file'}", path))
-            elif not path.startswith(may_make):
+            elif not path.startswith(may_make) and not any(made.startswith(f"{path}/") for made in may_make):
                 found.append(Finding("left", f"exit {code}: a file at a place that was not named", path))
     for path in sorted(before):
         if path.startswith(("cache/", "home/.cache")) or after.get(path) == before[path]:

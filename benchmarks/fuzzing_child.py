@@ -2,6 +2,7 @@
 
 import atexit
 import faulthandler
+import fcntl
 import gc
 import os
 import pty
@@ -65,6 +66,7 @@ class Outcome:
         uncaught: the traceback of an exception that the program did not foresee.
         connected: the first address outside this machine that it asked for.
         children: whether processes that it had started were still running.
+        on_terminal: which of stdout and stderr were one; what it showed is in `stdout`.
     """
 
     code: int
@@ -77,7 +79,7 @@ class Outcome:
     uncaught: str = ""
     connected: str = ""
     children: bool = False
-    on_terminal: bool = False
+    on_terminal: tuple[str, ...] = ()
 
 
 def import_everything() -> None:
@@ -150,7 +152,7 @@ def run_child(run: Run, folder: Path) -> Outcome:
         uncaught=_content(folder / "std-uncaught").decode("utf-8", "replace"),
         connected=_content(folder / "std-connected").decode("utf-8", "replace"),
         children=children and not ended and run.kill_after is None,
-        on_terminal="terminal" in (run.stdout, run.stderr),
+        on_terminal=tuple(name for name in ("stdout", "stderr") if getattr(run, name) == "terminal"),
     )
     for name in ("stdout", "stderr", "std-in", "std-where", "std-uncaught", "std-connected"):
         (folder / name).unlink(missing_ok=True)
@@ -194,11 +196,17 @@ def _begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) 
     faulthandler.register(signal.SIGUSR1, (folder / "std-where").open("w", encoding="utf-8"))
     if isinstance(run.stdin, bytes):
         (folder / "std-in").write_bytes(run.stdin)
-    input_path = folder / "std-in" if isinstance(run.stdin, bytes) else Path(run.stdin)
-    for number, what in ((1, run.stdout), (2, run.stderr), (0, run.stdin)):
-        name = ("stdin", "stdout", "stderr")[number]
-        path = input_path if number == 0 else folder / name if what == "file" else Path(str(what))
-        _put_stream(number, what, path, stdin_end, terminal)
+    ends = {"open": stdin_end, "terminal": terminal}
+    sources = [
+        _source(run.stdin, folder / "std-in", os.O_RDONLY, ends),
+        _source(run.stdout, folder / "stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, ends),
+        _source(run.stderr, folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, ends),
+    ]
+    for number, source in enumerate(sources):
+        os.close(number) if source is None else os.dup2(source, number)
+    for source in sources:
+        if source is not None:
+            os.close(source)
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -211,25 +219,18 @@ def _begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) 
             setattr(sys, f"__{name}__", stream)
 
 
-def _put_stream(number: int, what: Stream, path: Path, stdin_end: int | None, terminal: int | None) -> None:
+def _source(what: Stream, usual: Path, flags: int, ends: dict[str, int | None]) -> int | None:
+    """A descriptor above those of the standard streams for what one of them is to be; None: closed."""
     if what == "closed":
-        os.close(number)
-        return
-    if what == "terminal":
-        assert terminal is not None
-        source = terminal
-    elif what == "open":
-        assert stdin_end is not None
-        source = stdin_end
-    elif what == "gone":
+        return None
+    if what == "gone":
         reader, source = os.pipe()
         os.close(reader)
+    elif isinstance(what, str) and (end := ends.get(what)) is not None:
+        source = end
     else:
-        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        source = os.open(path, flags)
-    os.dup2(source, number)
-    if source > 2:
-        os.close(source)
+        source = os.open(usual if isinstance(what, bytes) or what == "file" else what, flags)
+    return fcntl.fcntl(source, fcntl.F_DUPFD, 20)
 
 
 def _act(action: Callable[[], int], folder: Path) -> int:
