@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from glassgpt.files import read_json
+from glassgpt.reading import read_json
 from glassgpt.recipes import load_recipe
 from glassgpt.runs import RunFolder
 from glassgpt.training import session

@@ -22,8 +22,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from glassgpt.files import load_tensors, read_json
+from glassgpt.reading import read_json
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.tensor_files import load_tensors
 from glassgpt.training.checkpoints import list_checkpoints
 
 SETTINGS = [

@@ -148,15 +148,15 @@ def test_a_lone_damaged_checkpoint_says_how_to_begin_anew(
 def test_a_read_error_removes_nothing(name: str, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next time, the disk may answer again."""
     newest = list_checkpoints(stopped / "checkpoints")[0]
-    original = Path.open
+    original = os.open
 
-    def fail(path: Path, *args: Any, **named: Any) -> Any:
-        if path == newest / name and "+" not in (args[0] if args else ""):
+    def fail(path: Any, flags: int, *args: Any, **named: Any) -> int:
+        if path == newest / name and not flags & os.O_RDWR:
             raise OSError(5, "Input/output error")
-        return original(path, *args, **named)
+        return original(path, flags, *args, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", fail)
+        patch.setattr(os, "open", fail)
         with pytest.raises(UserError, match=rf"{name}: .*Input/output error$"):
             session.resume(stopped, {}, QUIET)
     assert "at step 17" in said(stopped)

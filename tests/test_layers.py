@@ -13,7 +13,9 @@ PACKAGE = Path(glassgpt.__file__).parent
 # From the ground up: a room may import from rows above it here, and from its own.
 LADDER: list[set[str]] = [
     {"errors"},
-    {"files", "config", "device", "parallel"},
+    {"paths", "imports"},
+    {"reading", "files", "config", "device", "parallel"},
+    {"tensor_files"},
     {"tokenizers", "model"},
     {"data", "generation"},
     {"recipes"},

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
+from glassgpt.reading import read_json
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training import curves, overlay
 from glassgpt.training.drawing import DASHES, View, line_style, plain, points, smooth

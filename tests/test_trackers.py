@@ -17,7 +17,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, write_json
+from glassgpt.files import write_json
+from glassgpt.reading import read_json
 from glassgpt.recipes import load_recipe, save_recipe
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training import session, trackers

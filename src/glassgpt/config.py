@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from glassgpt.errors import UserError, suggest
+from glassgpt.errors import UserError, shorten, show, suggest
+
+MOST = 2**63  # of any whole number: what a 64-bit integer holds, and a float's range besides
 
 
 class Config(BaseModel):
@@ -25,6 +27,16 @@ class Config(BaseModel):
         except ValidationError as error:
             raise UserError(_first_line(cls, error, source)) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, values: Any) -> Any:
+        """Refuse whole numbers that no field means, before anything counts, prints or allocates with them."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                if isinstance(value, int) and abs(value) > MOST:
+                    raise ValueError(f"{name}: a number of {value.bit_length() * 3 // 10} digits is too large")
+        return values
+
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""
         return type(self).parse({**self.model_dump(exclude_unset=True), **changes})
@@ -42,7 +54,8 @@ def _first_line(cls: type[BaseModel], error: ValidationError, source: str) -> st
             assert isinstance(inner, type) and issubclass(inner, BaseModel)
             owner = inner
         message = f"unknown field, {suggest(location[-1], owner.model_fields)}"
+        location[-1] = shorten(location[-1])
     elif problem["type"] not in ("missing", "value_error", "model_type") and problem["input"] is not None:
-        message = f"{message[0].lower()}{message[1:]}, not {problem['input']!r}"
+        message = f"{message[0].lower()}{message[1:]}, not {show(problem['input'])}"
     where = ".".join(location)
     return ": ".join(part for part in (source, where, message) if part)

@@ -1,25 +1,24 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and locks that a killed process does not leave behind."""
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, reason
+from glassgpt.paths import expand
 
-if TYPE_CHECKING:
-    from safetensors import SafetensorError
-    from torch import Tensor
-
-
-class DamagedError(UserError):
-    """A file is missing, or does not hold what it should; not: it cannot be read just now."""
+# What a file system answers that has no such call: network and memory file systems, some in containers.
+UNSUPPORTED = {getattr(errno, name) for name in ("ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "ENOLCK")}
+_LONGEST_NAME = 200  # bytes of a name that temporary names repeat; file systems take 255
+_numbers = count()  # for temporary names: threads of one process may write the same file
 
 
 def sync_folder(folder: Path) -> None:
@@ -27,7 +26,7 @@ def sync_folder(folder: Path) -> None:
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            _fsync(handle, folder)
         finally:
             os.close(handle)
 
@@ -35,7 +34,38 @@ def sync_folder(folder: Path) -> None:
 def sync_file(path: Path) -> None:
     """Wait until the file's content is on the disk."""
     with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno(), path)
+
+
+def sync(handle: int, path: Path) -> None:
+    """Wait until what was written to an open file is on the disk. `path` names it in a warning."""
+    _fsync(handle, path.parent)
+
+
+def _fsync(handle: int, folder: Path) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        _warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
+
+
+def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+    if message not in _said:
+        _said.add(message)
+        warnings.warn(message, stacklevel=2)
+
+
+def temporary_name(path: Path) -> Path:
+    """A new name beside `path` for what is not whole yet."""
+    name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return path.with_name(f".{name}.{os.getpid()}-{next(_numbers)}.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether its name is one that `temporary_name` gives."""
+    return re.fullmatch(r"\..+\.\d+(-\d+)?\.tmp", path.name) is not None
 
 
 @contextmanager
@@ -44,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block raises, or the machine stops, `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
         sync_file(temporary)
@@ -54,27 +84,54 @@ def replacing(path: Path) -> Iterator[Path]:
         error.filename = error.filename or str(path)  # a full disk has no name of its own
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has its new name, or cannot be removed either: the error above says why
+            temporary.unlink()
 
 
 @contextmanager
 def creating_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it gets the name `path`, replacing what was there, when it is complete."""
+    """Yield a temporary folder to fill; it gets the name `path` when it is complete.
+
+    A folder that has the name is replaced by it, and is back under its name if that fails.
+    """
     check_no_file(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_name(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         for file in temporary.iterdir():
             sync_file(file)
         sync_folder(temporary)
-        if path.exists():  # a folder cannot be renamed onto a full one
-            shutil.rmtree(path)
+        publish_folder(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Rename a folder to `path`; one that is there already is removed afterwards, or put back if that fails."""
+    old = temporary_name(path)
+    had_old = path.exists()  # a folder cannot be renamed onto a full one
+    if had_old:
+        path.rename(old)
+    try:
         temporary.rename(path)
+    except BaseException:
+        if had_old:
+            old.rename(path)
+        raise
+    try:
         sync_folder(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if had_old:
+            discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that nobody needs, as far as that can be done; what does not work once may work the next time."""
+    for _ in range(2):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def check_no_file(path: Path) -> None:
@@ -91,9 +148,22 @@ def check_no_file(path: Path) -> None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder in such a way that no half of it is ever left under its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.is_symlink():
+        path.unlink()  # what it leads to is someone else's
+        return
+    temporary = temporary_name(path)
     path.rename(temporary)
     shutil.rmtree(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process had begun to write in this folder or below."""
+    # The second kind is safetensors' own: it writes to such a file beside the one that it was given.
+    for path in (*filter(is_temporary, folder.rglob(".*.tmp")), *folder.glob(".tmp??????")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def identity(path: Path) -> tuple[int, int] | None:
@@ -107,15 +177,15 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def having_folder(path: Path) -> Iterator[None]:
-    """Let a folder be there; if it was not before, and is still empty at the end, it goes again."""
-    is_new = not path.exists()
+    """Let a folder be there; if it was not before, and is still empty at the end, it and new ones above it go again."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        if is_new:
-            with suppress(OSError):
-                path.rmdir()
+        with suppress(OSError):  # the first that is not empty
+            for folder in new:
+                folder.rmdir()
 
 
 class FileLockedError(Exception):
@@ -124,7 +194,9 @@ class FileLockedError(Exception):
 
 @contextmanager
 def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock, a file that is there meanwhile; what a killed process leaves of it holds nobody up.
+    """Hold a lock, a file that is there meanwhile; a stale lock file blocks no one.
+
+    On a file system without locks, a warning is given once, and the block runs without one.
 
     Args:
         path: the file.
@@ -141,6 +213,10 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise FileLockedError from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
+            raise
+        _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
     try:
         mine = identity(path)
         yield
@@ -156,25 +232,18 @@ def cache_folder() -> Path:
     """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
     own_folder = os.environ.get("GLASSGPT_CACHE")
     if own_folder:
-        return Path(own_folder)
+        return expand(own_folder)
     import pooch
 
     return Path(pooch.os_cache("glassgpt"))
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether its name is one that `replacing` and `creating_folder` give to what is not whole yet."""
-    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process had begun to write in this folder or below."""
-    # The second kind is safetensors' own: it writes to such a file beside the one that it was given.
-    for path in (*filter(is_temporary, folder.rglob(".*.tmp")), *folder.glob(".tmp??????")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def warn_no_cache(folder: Path, error: OSError) -> None:
+    """Say once that a cache cannot be used: this costs time, never the command."""
+    _warn_once(
+        f"{folder}: the cache cannot be used ({reason(error)}), so nothing is kept for the next time: "
+        "name another folder in GLASSGPT_CACHE"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -186,115 +255,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON in ASCII (so that any string fits, lone surrogates too), whole or not at all."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object. `what` names the file's role in the error message.
-
-    Raises:
-        DamagedError: the file is missing, or does not hold a JSON object.
-        UserError: it cannot be read.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: no such file (expected {what})") from None
-    except OSError as error:
-        raise UserError(f"{path}: not readable as {what}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{path}: not readable as {what}: {error}") from None
-    if not isinstance(value, dict):
-        raise DamagedError(f"{path}: not readable as {what}: it does not hold a JSON object")
-    return value
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any] | None]:
-    """The objects in a file of one a line: None for a line that is damaged, no line at all where there is no file.
-
-    A last line without its end is left out: a crash cut it short.
-    """
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_bytes().split(b"\n")[:-1]:  # each line ends in \n, so the last is empty
-        try:
-            value = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            value = None
-        found.append(value if isinstance(value, dict) else None)
-    return found
-
-
-def load_tensors(path: Path) -> "dict[str, Tensor]":
-    """Read a safetensors file to the CPU.
-
-    Raises:
-        DamagedError: it is missing or damaged.
-        UserError: it cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        path.stat()
-        return load_file(path)
-    except FileNotFoundError:
-        raise DamagedError(
-            f"{path}: no such file: the run was stopped before it saved any weights, or the file was removed"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except SafetensorError as error:
-        if refused := _os_error(error):
-            raise UserError(f"{path}: cannot be read: {refused.strerror}") from None
-        raise DamagedError(f"{path}: damaged: {error}") from None
-    except ValueError as error:
-        raise DamagedError(f"{path}: damaged: {error}") from None
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal.
-
-    Raises:
-        DamagedError: it is missing.
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
-    """Write tensors from any device as a safetensors file, whole or not at all; equal tensors give equal bytes.
-
-    Raises:
-        OSError: the disk is full, or may not be written.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        on_cpu: dict[str, Tensor] = {}
-        seen: set[int] = set()
-        for name, tensor in tensors.items():
-            copy = tensor.detach().cpu().contiguous()
-            # The format refuses two names for one memory (tied weights): the second is written as a copy.
-            on_cpu[name] = copy.clone() if copy.data_ptr() in seen else copy
-            seen.add(copy.data_ptr())
-        temporary.touch()
-        usual_mode = temporary.stat().st_mode
-        try:
-            save_file(on_cpu, temporary, {"format": "pt"})  # (two keys here would come in random order)
-        except SafetensorError as error:
-            raise _os_error(error) or OSError(errno.EIO, str(error)) from None
-        temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
-
-
-def _os_error(error: "SafetensorError") -> OSError | None:
-    """What the operating system refused, if that is what the library means to say."""
-    found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))
-    return OSError(int(found[2]), found[1].strip()) if found else None

@@ -5,6 +5,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
+BUG = 1
+"""The exit code of what no user can cause."""
+
+USER_ERROR = 2
+"""The exit code of what a user can fix."""
+
 INTERRUPTED = 130
 """The exit code that shells expect of a program that Ctrl-C ended."""
 

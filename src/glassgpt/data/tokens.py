@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glassgpt.data.blocks import SPLITS, Split
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
+from glassgpt.reading import read_json
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT, VERSION = "glassgpt-tokens", 1

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import regex
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, write_text
+from glassgpt.files import write_text
+from glassgpt.reading import read_json
 from glassgpt.tokenizers import BPETokenizer, ByteTokenizer, Tokenizer
 from glassgpt.tokenizers.bpe import BYTES, merge_bytes
 from glassgpt.tokenizers.gpt2 import byte_characters

@@ -1,14 +1,15 @@
 """Recipes: TOML files in this folder, found by name, or anywhere, found by path."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from glassgpt.errors import UserError, suggest
+from glassgpt.errors import UserError, shorten, suggest
 from glassgpt.files import write_text
+from glassgpt.paths import expand
+from glassgpt.reading import read_toml
 from glassgpt.recipes.config import Recipe, TrainingConfig
 
 __all__ = ["Recipe", "TrainingConfig", "load_recipe", "recipe_names", "save_recipe"]
@@ -31,13 +32,10 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         UserError: there is no such recipe, it is not TOML, or a field is wrong.
     """
-    path = FOLDER / f"{name}.toml" if str(name) in recipe_names() else Path(name).expanduser()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"no recipe {str(name)!r}: {suggest(str(name), recipe_names())}") from None
-    except (OSError, ValueError, RecursionError) as error:  # a folder, a binary file, TOML's own errors
-        raise UserError(f"{path}: not readable as a recipe: {error}") from None
+    path = FOLDER / f"{name}.toml" if str(name) in recipe_names() else expand(name)
+    if not path.exists():
+        raise UserError(f"no recipe {shorten(name)!r}: {suggest(str(name), recipe_names())}")
+    values = read_toml(path, "a recipe")
     return Recipe.parse(merge(values, overrides or {}), "" if path.parent == FOLDER else str(path))
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import shutil
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,9 @@ from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
-from glassgpt.files import holding, read_json_lines, replacing
+from glassgpt.files import holding, replacing
+from glassgpt.paths import expand
+from glassgpt.reading import read_json_lines, read_toml
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
 
@@ -22,7 +23,7 @@ class RunFolder:
     """The names of what is in a run folder."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
+        self.path = expand(path)
         self.recipe = self.path / "recipe.toml"
         self.tokenizer = self.path / "tokenizer.json"
         self.weights = self.path / "model.safetensors"
@@ -134,11 +135,7 @@ class RunFolder:
             raise UserError(f"{self.path}: no such run folder")
         if not self.recipe.exists():
             raise UserError(f"{self.path}: not a run folder (no recipe.toml in it)")
-        try:
-            values = tomllib.loads(self.recipe.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.recipe}: damaged: {error}") from None
-        return Recipe.parse(values, str(self.recipe))
+        return Recipe.parse(read_toml(self.recipe, "a run's recipe"), str(self.recipe))
 
     def read_tokenizer(self, recipe: Recipe) -> Tokenizer:
         """The run's tokenizer, made sure to be the one that it began with.
@@ -172,7 +169,7 @@ def read_metrics(path: Path, first: int | None = None) -> list[dict[str, Any]]:
     Raises:
         UserError: another line is damaged.
     """
-    rows = read_json_lines(path)[:first]
+    rows = read_json_lines(path, "metrics", dict[str, Any])[:first]
     for number, row in enumerate(rows, 1):
         if row is None or not isinstance(row.get("step"), int):
             raise UserError(f"{path}: damaged: line {number}: mend it, or remove the line")

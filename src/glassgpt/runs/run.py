@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import load_tensors, read_json
 from glassgpt.generation.config import SamplingConfig
+from glassgpt.reading import read_json
 from glassgpt.runs.folder import RunFolder, read_metrics
+from glassgpt.tensor_files import load_tensors
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json, write_json
+from glassgpt.files import write_json
+from glassgpt.reading import read_json
 from glassgpt.tokenizers.utf8 import decode_utf8, unfinished_tail
 
 FORMAT = "glassgpt-tokenizer"

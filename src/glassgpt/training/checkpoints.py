@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from glassgpt.errors import UserError
-from glassgpt.files import (
-    DamagedError,
-    creating_folder,
-    load_tensors,
-    read_json,
-    remove_folder,
-    replacing,
-    save_tensors,
-    sha256_of,
-    write_json,
-)
+from glassgpt.errors import DamagedError, UserError
+from glassgpt.files import creating_folder, remove_folder, replacing, write_json
+from glassgpt.reading import read_json, sha256_of
 from glassgpt.recipes import Recipe
+from glassgpt.tensor_files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from glassgpt.training.trainer import Trainer

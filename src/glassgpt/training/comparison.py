@@ -7,8 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
 from glassgpt.model.sizing import sizes
+from glassgpt.reading import read_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training.checkpoints import list_checkpoints, step_of

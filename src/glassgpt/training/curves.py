@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from glassgpt.errors import UserError
-from glassgpt.files import read_json
 from glassgpt.model.sizing import sizes
+from glassgpt.reading import read_json
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training.drawing import (
     X_LABELS,

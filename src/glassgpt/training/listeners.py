@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from glassgpt.data.tokens import Measure
-from glassgpt.files import read_json_lines, save_tensors, sync_file, write_text
+from glassgpt.files import sync_file, write_text
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.text import generate_text
+from glassgpt.reading import read_json_lines
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.tensor_files import save_tensors
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.training.checkpoints import save_checkpoint
 from glassgpt.training.trainer import Checkpoint, Evaluation, Event, Pause, Step, Trainer
@@ -122,7 +124,7 @@ def rows_up_to(path: Path, last_step: int, every: int) -> list[dict[str, Any]]:
     Raises:
         UserError: a line that is wanted is damaged.
     """
-    steps = [row.get("step") if row else None for row in read_json_lines(path)]
+    steps = [row.get("step") if row else None for row in read_json_lines(path, "metrics", dict[str, Any])]
     kept = [step for step in steps if isinstance(step, int) and step <= last_step]
     if (kept[-1] if kept else 0) + every > last_step:
         lines = len(steps) - steps[::-1].index(kept[-1]) if kept else 0

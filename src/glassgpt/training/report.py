@@ -16,8 +16,9 @@ from rich.text import Text
 
 import glassgpt
 from glassgpt.data.tokens import Measure, Tokens
-from glassgpt.files import read_json, write_json, write_text
+from glassgpt.files import write_json, write_text
 from glassgpt.model.sizing import sizes
+from glassgpt.reading import read_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.training.curves import draw_curves

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from glassgpt.data.opening import standard_input
 from glassgpt.errors import UserError
-from glassgpt.files import load_tensors, read_json, read_json_lines, remove_leftovers
+from glassgpt.files import remove_leftovers
+from glassgpt.reading import read_json, read_json_lines
 from glassgpt.recipes import Recipe, save_recipe
 from glassgpt.runs import RunFolder
+from glassgpt.tensor_files import load_tensors
 from glassgpt.training import report
 from glassgpt.training.baseline import bigram_score
 from glassgpt.training.changes import changed_recipe, describe_changes
@@ -117,7 +119,7 @@ def _check_checkpoints(folder: RunFolder) -> None:
     """
     if list_checkpoints(folder.checkpoints):
         return
-    rows = read_json_lines(folder.metrics)
+    rows = read_json_lines(folder.metrics, "metrics", dict[str, Any])
     evaluated = [row for row in rows if row and row.get("val_loss") is not None]
     went_on = bool(evaluated) and rows[-1] is not evaluated[0]
     is_cut = not folder.checkpoints.is_dir() and (folder.weights.exists() or bool(rows))

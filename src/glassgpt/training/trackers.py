@@ -12,7 +12,8 @@ from shlex import quote
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 from glassgpt.errors import UserError
-from glassgpt.files import check_no_file, read_json, write_json
+from glassgpt.files import check_no_file, write_json
+from glassgpt.reading import read_json
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder
 from glassgpt.training.listeners import rows_up_to

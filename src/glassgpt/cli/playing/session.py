@@ -22,8 +22,9 @@ from glassgpt.cli.playing.texts import (
     text_of,
 )
 from glassgpt.errors import UserError, suggest
-from glassgpt.files import read_json, write_text
+from glassgpt.files import write_text
 from glassgpt.generation.config import SamplingConfig
+from glassgpt.reading import read_json
 
 if TYPE_CHECKING:
     from glassgpt.generation.engine import FinishReason
