@@ -53,7 +53,7 @@ SCENARIOS = (
     Scenario(("run", "inspection"), "inspect run --prompt cat --out inside --no-pictures", "inside", keeps=True),
     Scenario(("run",), "plot run --out run/curves.png", "run/curves.png", keeps=True),
     Scenario(("run", "run-bpe"), "compare run run-bpe --out c.svg", "c.svg"),
-    Scenario(("texts", "run"), "evaluate run --data story.txt"),
+    Scenario(("texts", "run-bpe"), "evaluate run-bpe --data story.txt"),
     Scenario(("texts", "run"), "evaluate run"),
     Scenario(("run",), "generate run --prompt the --seed 1 --max-new-tokens 3"),
 )
