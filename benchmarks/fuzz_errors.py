@@ -87,6 +87,13 @@ def trial(stage: Stage, rng: random.Random) -> Result:
     output = f"exit {outcome.code}\n{outcome.stdout[-1500:].decode('utf-8', 'replace')}{outcome.stderr[-1500:].decode('utf-8', 'replace')}"
     if not findings:
         findings = _check_left(scenario, before, stage, outcome.code, kind)
+        cache = str(stage.cache)
+        if outcome.code == 2 and failed and all(line.partition(" ")[2].startswith(cache) for line in failed):
+            findings.append(Finding("wrong", f"a cache that fails ends the command: {kind}", output))
+        begun = stage.work / scenario.result
+        if outcome.code == 2 and scenario.words.startswith("train --data") and begun.exists():
+            if not (begun / "recipe.toml").exists():
+                findings.append(Finding("left", f"a half-made run: {kind}", str(sorted(begun.iterdir()))))
         findings += check_between(stage, scenario)
         again = run_words(stage, scenario.repeat(stage))
         findings += check_outcome(again, is_binary=True)
@@ -95,10 +102,11 @@ def trial(stage: Stage, rng: random.Random) -> Result:
 
 
 def _check_left(scenario: Scenario, before: dict[str, object], stage: Stage, code: int, kind: str) -> list[Finding]:
-    """What the command leaves: nothing temporary, but where removing is what failed."""
+    """What the command leaves: nothing temporary, and nothing new if it refused."""
     result = [f"work/{scenario.result}"] if scenario.result else []
     found = check_folders(before, stage.look(), 0 if scenario.words.startswith("train") else code, result, result)
-    cannot_remove = kind in ("unlink", "rmdir", "scandir", "open", "stat")
+    # Where removing is what failed, or the folder could not be synced after the result was in its place.
+    cannot_remove = kind in ("unlink", "rmdir", "scandir", "open", "stat", "fsync")
     partial = [finding for finding in found if finding.detail.endswith(".partial") or ".partial/" in finding.detail]
     return [each for each in found if not (cannot_remove and each.kind == "left") and each not in partial]
 

@@ -46,7 +46,7 @@ def trial(stage: Stage, rng: random.Random) -> Result:
             if outcome.code != 0 or number == 0:
                 findings += [] if _is_done(outcome.stderr) else check_outcome(outcome, is_binary=True)
             break
-        findings += check_between(stage, scenario)
+        findings += check_between(stage, scenario, in_parts=True)
         clear_between(stage)
     again = run_words(stage, scenario.repeat(stage))
     if not _is_done(again.stderr):

@@ -33,7 +33,7 @@ class Scenario:
 
     def repeat(self, stage: Stage) -> list[str]:
         """What someone would do next: resume a run that has begun, else the same again."""
-        if self.words.startswith("train ") and (stage.work / self.result / "recipe.toml").exists():
+        if self.words.startswith("train --data") and (stage.work / self.result / "recipe.toml").exists():
             return ["train", "--resume", self.result]
         return self.words.split(" ")
 
@@ -74,7 +74,8 @@ def run_words(stage: Stage, words: list[str], patch: Callable[[], None] | None =
 def content(path: Path) -> dict[str, Any]:
     """What is in a file or folder, by name, without what depends on the time that it took."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return {str(file.relative_to(path)): _content(file) for file in files if file.is_file() and not LEFTOVER.fullmatch(file.name)}
+    names = {file.relative_to(path): file for file in files if file.is_file()}
+    return {str(name): _content(file) for name, file in names.items() if not any(map(LEFTOVER.fullmatch, name.parts))}
 
 
 def _content(file: Path) -> Any:
@@ -111,13 +112,23 @@ def expected(stage: Stage, scenario: Scenario) -> tuple[dict[str, Any], dict[str
     return _EXPECTED[scenario]
 
 
-def check_between(stage: Stage, scenario: Scenario) -> list[Finding]:
-    """What is there after a disturbance is whole."""
+def check_between(stage: Stage, scenario: Scenario, *, in_parts: bool = False) -> list[Finding]:
+    """What is there after a disturbance is whole.
+
+    Args:
+        stage, scenario: what was disturbed.
+        in_parts: whether each part of a folder may be the earlier or the new one by itself, since no call replaces several
+            parts at once.
+    """
     before, after = _EXPECTED[scenario]
     result = stage.work / scenario.result
     if scenario.keeps and (now := content(result)) not in (before, after):
-        where = differing(now, before)
-        return [Finding("wrong", f"{scenario.words.split(' ')[0]}: neither the earlier result nor the new one", where)]
+        parts = {name.split("/")[0] for name in (*before, *after)} if in_parts else {""}
+        for part in parts:
+            now_part, *others = ({n: c for n, c in all_.items() if n.startswith(part)} for all_ in (now, before, after))
+            if now_part not in others:
+                words = f"{scenario.words.split(' ')[0]}: neither the earlier result nor the new one"
+                return [Finding("wrong", words, f"{part}\n{differing(now_part, others[0])}")]
     if scenario.words.startswith("train ") and (result / "recipe.toml").exists():
         outcome = stage.run(Run(lambda: _read_run(result)))
         if outcome.code != 0:
@@ -126,8 +137,9 @@ def check_between(stage: Stage, scenario: Scenario) -> list[Finding]:
 
 
 def _read_run(path: Path) -> int:
-    from glassgpt.files import load_tensors, read_json
+    from glassgpt.reading import read_json
     from glassgpt.runs import RunFolder, read_metrics
+    from glassgpt.tensor_files import load_tensors
     from glassgpt.training.checkpoints import list_checkpoints
 
     folder = RunFolder(path)
