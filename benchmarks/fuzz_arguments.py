@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_arguments.py [--cases 20000] [--seed 0] [--only N]
 
-Each case takes a valid command line and changes it: words are dropped, doubled, swapped, misspelled; values become empty,
-huge, negative, not finite, control characters, names that are no UTF-8, other files. Every third case also changes
-the surroundings: environment variables, standard streams that are closed, full, gone, or a terminal. A command ends with
-0, or with 2 and one line, or with 130 after Ctrl-C, and leaves nothing behind that it was not asked for. Linux only.
+Each case takes a valid command line and changes it: words are dropped, doubled, swapped, misspelled; values become
+empty, huge, negative, not finite, control characters, names that are not UTF-8, other files. Every third case also
+changes the surroundings: environment variables, standard streams that are closed, full, gone, or a terminal. A command
+ends with 0, or with 2 and one line, or with 130 after Ctrl-C, and leaves nothing that it was not asked for. Linux only.
 """
 
 import os
@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzzing import MARKER, Case, Result, Stage, fuzz, try_case
+from fuzzing import Case, Result, Stage, fuzz, try_case
+from fuzzing_checks import MARKER
 from fuzzing_child import MEMORY
 from fuzzing_seeds import SMALL, make_seed, small_blocks
 
@@ -64,22 +65,38 @@ COMMANDS = {  # valid ones, and how often
     "bench --threads 0": 1,
 }
 NUMBERS = (
-    "0", "-1", "1", "2", "3", "1.5", "1e3", "1e400", "nan", "inf", "-inf", "0x10", "1_000", "9" * 20, "9" * 400, "-" + "9" * 400,
-    "1e-400", "0.0000001", "1000000000000", "4294967296", "18446744073709551616", "٣", "١٢", " 1 ", "1,000", "+1", "--1", "1e", "½",
+    "0", "-1", "1", "2", "3", "1.5", "1e3", "1e400", "nan", "inf", "-inf", "0x10", "1_000", "9" * 20,
+    "9" * 400, "-" + "9" * 400,
+    "1e-400", "0.0000001", "1000000000000", "4294967296", "18446744073709551616", "٣", "١٢", " 1 ", "1,000",
+    "+1", "--1", "1e", "½",
 )  # fmt: skip
 TEXTS = (
-    "", " ", "\n", "\t", "a", "none", "true", "-", "--", "---", "-x", "--x", "=", "--=", "~", "~/x", "~nobody", "~$memo.txt", "[/v]",
-    "w[/v]", "[bold]", "{}", "%s", "\\n", "\\", "$HOME", "`id`", "é", "東京", "🎉", "a\u0301", "\u202e", MARKER, "\x00"[:0] + "\x07",
-    "\udce9", "big\udce9.txt", "x" * 300, "x" * 5000, "a/" * 500, "a,b", "*", "**/*", "[!a", "?", "/dev/zero", "/dev/null", "/dev/full",
-    "/", ".", "..", "/proc/self/mem", "/dev/stdin", "cuda:99999999999999999999", "cuda:1", "CPU", "cuda", "mps", "(a|a)+$", "(", "\\p{L}+",
-    "(?:(?:(?:(?:a{1000}){1000}){1000}){1000})", "a" * 1000 + "*", "<|endoftext|>", "none of these", "5min", "90s", "0s", "1h1", "gpt2",
+    "", " ", "\n", "\t", "a", "none", "true", "-", "--", "---", "-x", "--x", "=", "--=", "~", "~/x",
+    "~nobody", "~$memo.txt", "[/v]",
+    "w[/v]", "[bold]", "{}", "%s", "\\n", "\\", "$HOME", "`id`", "é", "東京", "🎉", "a\u0301", "\u202e", MARKER,
+    "\x07",
+    "\udce9", "big\udce9.txt", "x" * 300, "x" * 5000, "a/" * 500, "a,b", "*", "**/*", "[!a", "?", "/dev/zero",
+    "/dev/null", "/dev/full",
+    "/", ".", "..", "/proc/self/mem", "/dev/stdin", "cuda:99999999999999999999", "cuda:1", "CPU", "cuda",
+    "mps", "(a|a)+$", "(", "\\p{L}+",
+    "(?:(?:(?:(?:a{1000}){1000}){1000}){1000})", "a" * 1000 + "*", "<|endoftext|>", "none of these", "5min",
+    "90s", "0s", "1h1", "gpt2",
 )  # fmt: skip
 PATHS = (
-    "run", "run/", "./run", "run/recipe.toml", "run/model.safetensors", "run/metrics.jsonl", "text.txt", "texts", "rows.jsonl", "tokens",
-    "rows.parquet", "text.txt.gz", "text.txt.zst", "rows.jsonl.gz", "bpe.json", "word.json", "hf.json", "small.toml", "stopped", "new",
-    "missing", "missing/x", "text.txt/x", "loop", "dangling", "pipe", "empty", "empty.txt", "folder.txt", "weird [1]", "weird [1]/a.txt",
-    "a b.txt", "new\nline", "~home", "link-to-run", "deep/a/b/c", "marked.txt", "tokens-char", "default", "runs/defualt", "gpt2", "byte",
+    "run", "run/", "./run", "run/recipe.toml", "run/model.safetensors", "run/metrics.jsonl", "text.txt",
+    "texts", "rows.jsonl", "tokens",
+    "rows.parquet", "text.txt.gz", "text.txt.zst", "rows.jsonl.gz", "bpe.json", "word.json", "hf.json",
+    "small.toml", "stopped", "new",
+    "missing", "missing/x", "text.txt/x", "loop", "dangling", "pipe", "empty", "empty.txt", "folder.txt",
+    "weird [1]", "weird [1]/a.txt",
+    "a b.txt", "new\nline", "~home", "link-to-run", "deep/a/b/c", "marked.txt", "tokens-char", "default",
+    "runs/defualt", "gpt2", "byte",
     "texts/*.txt", "texts/**/*", "[a-z]*", "links", "snap.txt",
+)  # fmt: skip
+TYPED = (
+    "/help", "/set", "/set seed", "/set top-k", "/show", "/undo", "/retry", "/save", "/load", "/add", "/text", "/edit",
+    "/colour", "/more", "/sav", "/quit", "/", "", "the cat", '"""', "/save text", "/save run/metrics",
+    "/load marked.txt",
 )  # fmt: skip
 ENVIRONMENTS: tuple[dict[str, str | None], ...] = (
     {"HOME": None},
@@ -128,7 +145,9 @@ def trial(stage: Stage, rng: random.Random) -> Result:
     if words[:1] == ["play"]:
         case.stdin, case.writes = play_script(rng), [""]
     elif rng.random() < 0.3:
-        case.stdin = rng.choice([b"the", b"the cat\n", b"\xff\xfe", b"\xef\xbb\xbfthe", b"1 2 3\n", b"\n", b"1,x", b"the\r\ncat\r\n", b"\0"])
+        case.stdin = rng.choice(
+            [b"the", b"the cat\n", b"\xff\xfe", b"\xef\xbb\xbfthe", b"1 2 3\n", b"\n", b"1,x", b"the\r\ncat\r\n", b"\0"]
+        )
     if rng.random() < 0.3:
         surround(rng, case)
     return try_case(stage, case)
@@ -139,7 +158,9 @@ def change_words(rng: random.Random, words: list[str]) -> tuple[list[str], list[
     words, what = list(words), []
     for _ in range(rng.choice([0, 1, 1, 1, 1, 2, 2, 3])):
         at = rng.randrange(len(words) + 1)
-        how = rng.choice(["value", "value", "value", "value", "drop", "double", "swap", "insert", "typo", "equals", "other"])
+        how = rng.choice(
+            ["value", "value", "value", "value", "drop", "double", "swap", "insert", "typo", "equals", "other"]
+        )
         if how in ("value", "drop", "double", "swap", "typo") and at == len(words):
             continue
         if how == "value":
@@ -183,9 +204,7 @@ def any_field(rng: random.Random) -> list[str]:
 
 def play_script(rng: random.Random) -> bytes:
     """What someone may type into `play`."""
-    verbs = ["/help", "/set", "/set seed", "/set top-k", "/show", "/undo", "/retry", "/save", "/load", "/add", "/text", "/edit",
-             "/colour", "/more", "/sav", "/quit", "/", "", "the cat", '"""', "/save text", "/save run/metrics", "/load marked.txt"]  # fmt: skip
-    lines = [f"{rng.choice(verbs)} {any_value(rng) if rng.random() < 0.6 else ''}" for _ in range(rng.randrange(1, 6))]
+    lines = [f"{rng.choice(TYPED)} {any_value(rng) if rng.random() < 0.6 else ''}" for _ in range(rng.randrange(1, 6))]
     return "\n".join(["/set max-new-tokens 3", "the", *lines, ""]).encode("utf-8", "surrogateescape")
 
 
@@ -226,7 +245,11 @@ def make_odd_files(work: Path) -> None:
         "big\udce9.txt": lambda path: path.write_text("abc abc\n" * 50),
         "link-to-run": lambda path: path.symlink_to("run"),
         "deep": lambda path: (path / "a" / "b" / "c").mkdir(parents=True),
-        "links": lambda path: (path.mkdir(), (path / "up").symlink_to(".."), (path / "t.txt").symlink_to("../text.txt")),
+        "links": lambda path: (
+            path.mkdir(),
+            (path / "up").symlink_to(".."),
+            (path / "t.txt").symlink_to("../text.txt"),
+        ),
         "blob": lambda path: shutil.copyfile(work / "text.txt", path),
         "snap.txt": lambda path: path.symlink_to("blob"),
     }

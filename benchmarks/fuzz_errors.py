@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz_errors.py [--cases 300] [--seed 0] [--only N]
 
-A command's calls about its own folders are counted once; then one of them fails, with an error that this call can have (a
-full disk, a file system that is read-only or has gone, no lock, …). The command says so in one line with exit code 2, or
-does without; what was there before is whole, nothing is left behind, and the same command without the error succeeds
-with the result that it would have had. Linux only.
+A command's calls about its own folders are counted once; then one of them fails, with an error that this call can have
+(a full disk, a file system that is read-only or gone, no lock, …). The command says so in one line with exit code 2, or
+does without; what was there before is whole, nothing is left behind, and the same command without the error succeeds,
+with the same result as an undisturbed one. Linux only.
 """
 
 import errno
@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fuzzing import Finding, Result, Stage, check_folders, check_outcome, fuzz
+from fuzzing import Result, Stage, fuzz
+from fuzzing_checks import Finding, check_folders, check_outcome
 from fuzzing_faults import ERRORS, intercept
 from fuzzing_scenarios import SCENARIOS, Scenario, check_between, check_end, expected, run_words
 from fuzzing_seeds import make_seed
@@ -56,6 +57,7 @@ class Failing:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, name: str, path: str, call: Callable[[], Any]) -> Any:
+        """Make the call, or fail: see `fuzzing_faults.Act`."""
         if name != self.kind:
             return call()
         self.counts[name] += 1
@@ -63,7 +65,9 @@ class Failing:
         if now == self.number or (self.is_lasting and now > self.number):
             with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{name} {path}\n")
-            raise OSError(self.code, os.strerror(self.code), path if name not in ("write", "read", "fsync", "flock") else None)
+            raise OSError(
+                self.code, os.strerror(self.code), path if name not in ("write", "read", "fsync", "flock") else None
+            )
         return call()
 
 
@@ -84,16 +88,21 @@ def trial(stage: Stage, rng: random.Random) -> Result:
         f"{' and so do all after it' if act.is_lasting else ''}: {', '.join(failed[:3])}"
     )
     findings = check_outcome(outcome, is_binary=True)
-    output = f"exit {outcome.code}\n{outcome.stdout[-1500:].decode('utf-8', 'replace')}{outcome.stderr[-1500:].decode('utf-8', 'replace')}"
+    output = f"exit {outcome.code}\n{(outcome.stdout[-1500:] + outcome.stderr[-1500:]).decode('utf-8', 'replace')}"
     if not findings:
         findings = _check_left(scenario, before, stage, outcome.code, kind)
         cache = str(stage.cache)
-        if outcome.code == 2 and failed and all(line.partition(" ")[2].startswith(cache) for line in failed):
+        if (
+            outcome.code == 2
+            and kind != "mmap"
+            and failed
+            and all(line.partition(" ")[2].startswith(cache) for line in failed)
+        ):
             findings.append(Finding("wrong", f"a cache that fails ends the command: {kind}", output))
         begun = stage.work / scenario.result
-        if outcome.code == 2 and scenario.words.startswith("train --data") and begun.exists():
-            if not (begun / "recipe.toml").exists():
-                findings.append(Finding("left", f"a half-made run: {kind}", str(sorted(begun.iterdir()))))
+        is_begun = outcome.code == 2 and scenario.words.startswith("train --data") and begun.exists()
+        if is_begun and not (begun / "recipe.toml").exists():
+            findings.append(Finding("left", f"a half-made run: {kind}", str(sorted(begun.iterdir()))))
         findings += check_between(stage, scenario)
         again = run_words(stage, scenario.repeat(stage))
         findings += check_outcome(again, is_binary=True)

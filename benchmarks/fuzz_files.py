@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_files.py [--cases 20000] [--seed 0] [--only N]
 
-Each case takes valid inputs (texts, rows, tokenizers, prepared texts, recipes, runs), damages one file (its bytes, a field
-of its JSON or TOML, its tensors, or what stands at its place), and runs a command that reads it. A refusal is one line and
-exit code 2, and nothing has changed. Linux only.
+Each case takes valid inputs (texts, rows, tokenizers, prepared texts, recipes, runs), damages one file (its bytes, a
+field of its JSON or TOML, its tensors, or what stands at its place), and runs a command that reads it. A refusal is one
+line and exit code 2, and nothing has changed. Linux only.
 """
 
 import hashlib
@@ -106,7 +106,16 @@ TARGETS = (
     ),
     Target(
         ("texts", "run"),
-        ("text.txt", "rows.jsonl", "rows.jsonl.gz", "text.txt.gz", "text.txt.zst", "rows.parquet", "texts/*", "texts/*/*"),
+        (
+            "text.txt",
+            "rows.jsonl",
+            "rows.jsonl.gz",
+            "text.txt.gz",
+            "text.txt.zst",
+            "rows.parquet",
+            "texts/*",
+            "texts/*/*",
+        ),
         (
             "prepare SOURCE --tokenizer byte --out tokens",
             "prepare SOURCE --tokenizer char --out tokens --separator xx",
@@ -139,7 +148,12 @@ TARGETS = (
     Target(
         ("texts", "small"),
         ("small.toml",),
-        ("info small.toml", "info small.toml --json", "train small.toml --out new", "bench train --shape small.toml --rounds 0"),
+        (
+            "info small.toml",
+            "info small.toml --json",
+            "train small.toml --out new",
+            "bench train --shape small.toml --rounds 0",
+        ),
         weight=4,
     ),
     Target(
@@ -165,9 +179,11 @@ def trial(stage: Stage, rng: random.Random) -> Result:
             what += f"; and {damage(rng, file)}"
     if rng.random() < 0.7 and _is_plain(file):
         what += _hide(work, name, is_state=before is not None)
-    source = name.split("/")[0] if rng.random() < 0.7 or "/" in name else "*" + file.suffix
+    source = name.split("/", maxsplit=1)[0] if rng.random() < 0.7 or "/" in name else "*" + file.suffix
     words = rng.choice(target.commands).split(" ")
-    words = [{"FILE": name, "SOURCE": source, "FOLDER": name.split("/")[0]}.get(word, word) for word in words]
+    words = [
+        {"FILE": name, "SOURCE": source, "FOLDER": name.split("/", maxsplit=1)[0]}.get(word, word) for word in words
+    ]
     stdin = b"the\n\n/tokens\n/lens\n/set seed 2\n/quit\n" if words[0] == "play" else b""
     case = Case(words, what, stdin=stdin, patch=small_blocks, patience=8 if "train" in words[0] else None)
     return try_case(stage, case)
@@ -180,8 +196,8 @@ def _is_plain(file: Path) -> bool:
 def _hide(work: Path, name: str, *, is_state: bool) -> str:
     """Let digests fit what was damaged, as they would in a file from elsewhere; what reads it must check more."""
     with suppress(ValueError, OSError, KeyError, TypeError, AttributeError):
-        if name.endswith(".bin") or name.endswith("tokenizer.json") and name.startswith("tokens"):
-            header = work / name.split("/")[0] / "header.json"
+        if name.endswith(".bin") or (name.endswith("tokenizer.json") and name.startswith("tokens")):
+            header = work / name.split("/", maxsplit=1)[0] / "header.json"
             text = header.read_text(encoding="utf-8")
             facts = json.loads(text)
             split, kind, *_ = Path(name).name.split(".")

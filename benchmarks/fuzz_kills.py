@@ -2,20 +2,22 @@
 
     python benchmarks/fuzz_kills.py [--cases 300] [--seed 0] [--only N]
 
-Two thirds of the kills come just before or after a call that changes something (a file is opened, written, synced, renamed,
-removed): a rule that holds there holds under a power cut, as far as the file system keeps its order. The others come at any
-moment. Training is resumed, other commands are called again, up to three times with another kill; in the end all files are
-byte-identical to those of an undisturbed command, times left out, and nothing temporary is left. Linux only.
+Two thirds of the kills come just before or after a call that changes something (opens, writes, syncs, renames or
+removes a file), the others at any moment. Training is resumed, other commands are repeated, up to three times with
+another kill. In the end all files are byte-identical to those of an undisturbed command, except for figures of time,
+and nothing temporary is left. Linux only.
 """
 
 import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fuzz_errors import count_calls
-from fuzzing import Finding, Result, Stage, check_outcome, fuzz
+from fuzzing import Result, Stage, fuzz
+from fuzzing_checks import Finding, check_outcome
 from fuzzing_faults import CHANGING, intercept
 from fuzzing_scenarios import SCENARIOS, Scenario, check_between, check_end, clear_between, expected, run_words
 from fuzzing_seeds import make_seed
@@ -36,7 +38,8 @@ def trial(stage: Stage, rng: random.Random) -> Result:
         if rng.random() < 2 / 3:
             at, is_before = rng.randint(1, calls), rng.random() < 0.5
             what.append(f"killed {'before' if is_before else 'after'} call {at} of {calls}")
-            outcome = run_words(stage, words, lambda: intercept(stage.root / "case", dying(at, is_before)))
+            act = dying(at, is_before)
+            outcome = run_words(stage, words, partial(intercept, stage.root / "case", act))
         else:
             seconds = rng.uniform(0, usual)
             what.append(f"killed after {seconds:.3f} s")

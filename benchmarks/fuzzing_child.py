@@ -5,26 +5,20 @@ import faulthandler
 import fcntl
 import gc
 import os
-import pty
 import resource
-import select
 import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 SECONDS = 20  # of computing, or of waiting for what never comes
-WAITING = 5  # asleep all that time without a moment of computing
 MEMORY = 2**31  # bytes
 FILE_SIZE = 2**29  # the most bytes of a file that a case may write
-CHECK_EVERY = 0.004  # seconds
 
 Stream = bytes | str
 """Bytes to be read; or closed; open (a pipe that nothing comes through for a while); gone (a pipe whose other end is
@@ -83,7 +77,12 @@ class Outcome:
 
 
 def import_everything() -> None:
-    """Import all that any command uses, in the parent, without computing anything."""
+    """Import all that any command uses, in the parent, without computing anything.
+
+    OpenMP gets one thread, since a pool of threads does not survive a fork.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # before torch and numpy are imported
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_svg
     import matplotlib.pyplot  # noqa: F401
@@ -108,64 +107,7 @@ def import_everything() -> None:
     gc.freeze()  # what is there stays shared with the children
 
 
-def run_child(run: Run, folder: Path) -> Outcome:
-    """Fork, run, watch, and tell how it ended. Everything that the child prints or records is below `folder`."""
-    gone: list[int] = []
-    open_end = terminal = None
-    stdin_end: int | None = None
-    if run.stdin == "open":
-        stdin_end, open_end = os.pipe()
-    if "terminal" in (run.stdin, run.stdout, run.stderr):
-        terminal, terminal_end = pty.openpty()
-        gone.append(terminal_end)
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if open_end is not None:
-                os.close(open_end)
-            _begin(run, folder, stdin_end, gone[0] if gone else None)
-            code = _act(run.action, folder)
-        except BaseException:
-            traceback.print_exc()
-            code = 99
-        os._exit(code)
-    for descriptor in (*gone, *([stdin_end] if stdin_end is not None else [])):
-        os.close(descriptor)
-    ended, where, seen = _watch(pid, run, terminal, open_end, began, folder)
-    _, status, usage = os.wait4(pid, 0)
-    if terminal is not None:
-        seen += _read_terminal(terminal)
-        os.close(terminal)
-    if open_end is not None:
-        with suppress(OSError):
-            os.close(open_end)
-    children = _kill_group(pid)
-    outcome = Outcome(
-        code=os.waitstatus_to_exitcode(status),
-        stdout=_content(folder / "stdout") + seen,
-        stderr=_content(folder / "stderr"),
-        seconds=time.monotonic() - began,
-        peak=usage.ru_maxrss * 1024,
-        ended=ended,
-        where=where,
-        uncaught=_content(folder / "std-uncaught").decode("utf-8", "replace"),
-        connected=_content(folder / "std-connected").decode("utf-8", "replace"),
-        children=children and not ended and run.kill_after is None,
-        on_terminal=tuple(name for name in ("stdout", "stderr") if getattr(run, name) == "terminal"),
-    )
-    for name in ("stdout", "stderr", "std-in", "std-where", "std-uncaught", "std-connected"):
-        (folder / name).unlink(missing_ok=True)
-    return outcome
-
-
-def _content(path: Path) -> bytes:
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        return file.read(2**20)
-    return b""
-
-
-def _begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) -> None:
+def begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) -> None:
     """In the child: folders, environment, limits, streams."""
     os.setsid()
     os.chdir(folder / "work")
@@ -214,7 +156,7 @@ def _begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) 
             setattr(sys, name, None)  # as Python has it
         else:
             errors = "backslashreplace" if name == "stderr" else "strict"
-            stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115, PTH123
+            stream = open(number, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
 
@@ -233,7 +175,7 @@ def _source(what: Stream, usual: Path, flags: int, ends: dict[str, int | None]) 
     return fcntl.fcntl(source, fcntl.F_DUPFD, 20)
 
 
-def _act(action: Callable[[], int], folder: Path) -> int:
+def act(action: Callable[[], int], folder: Path) -> int:
     """In the child: run the action as an interpreter would, with everything that comes after it."""
     _record_threads(folder)
     _block_network(folder)
@@ -314,104 +256,3 @@ def command(words: list[str], folder: Path) -> int:
     sys.modules["__main__"] = glassgpt.__main__  # what worker processes import
     module.main()
     return 0
-
-
-def _watch(
-    pid: int, run: Run, terminal: int | None, open_end: int | None, began: float, folder: Path
-) -> tuple[str, str, bytes]:
-    """Wait for the child; end it if it takes too long or too much."""
-    seen, interrupted, asleep_since, last_cpu = b"", 0.0, began, -1.0
-    pause = 0.001
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        if terminal is not None:
-            seen += _read_terminal(terminal)
-        time.sleep(pause)
-        pause = min(CHECK_EVERY, pause * 1.3)
-        now = time.monotonic()
-        try:
-            state, cpu, size = _state(pid)
-        except (OSError, ValueError, IndexError):
-            continue
-        if run.kill_after is not None and now - began > run.kill_after:
-            os.kill(pid, signal.SIGKILL)
-            break
-        if open_end is not None and now - began > 2:
-            with suppress(OSError):
-                os.close(open_end)
-        if run.patience is not None and not interrupted and cpu > run.patience:
-            os.kill(pid, signal.SIGINT)
-            interrupted = cpu
-        if cpu != last_cpu or state == "R":
-            asleep_since, last_cpu = now, cpu
-        memory, waiting = size > MEMORY, now - asleep_since > WAITING
-        if memory or waiting or cpu - interrupted > SECONDS or now - began > 10 * SECONDS:
-            where = _where(pid, folder)
-            os.kill(pid, signal.SIGKILL)
-            return "memory" if memory else "hang", where, seen
-    return "", "", seen
-
-
-def _state(pid: int) -> tuple[str, float, int]:
-    """Whether it runs or sleeps, how long it has computed with all that it started, and its memory in bytes."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    cpu = sum(map(int, fields[11:15])) / ticks
-    state = fields[0]
-    with suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-            with suppress(OSError):
-                inner = Path(f"/proc/{child}/stat").read_text(encoding="ascii", errors="replace")
-                inner_fields = inner.rpartition(")")[2].split()
-                cpu += sum(map(int, inner_fields[11:15])) / ticks
-                state = "R" if inner_fields[0] == "R" else state
-    return state, cpu, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _where(pid: int, folder: Path) -> str:
-    """The function that a child is in, by the traceback that it writes when asked (see `faulthandler`)."""
-    with suppress(OSError):
-        os.kill(pid, signal.SIGUSR1)
-        for _ in range(100):
-            time.sleep(0.01)
-            if lines := _content(folder / "std-where").decode("utf-8", "replace").splitlines():
-                break
-    ours = [line.strip() for line in lines if "/glassgpt/" in line]
-    return ours[0].partition("/src/")[2] if ours else ""
-
-
-def _read_terminal(terminal: int) -> bytes:
-    found = b""
-    while select.select([terminal], [], [], 0)[0]:
-        try:
-            data = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        found += data
-    return found
-
-
-def _kill_group(pid: int) -> bool:
-    """End whatever is left of a child's session. Returns whether there was anything that did not end by itself."""
-    for _ in range(200):  # workers notice a moment later that their parent is gone
-        try:
-            os.killpg(pid, 0)
-        except ProcessLookupError:
-            return False
-        if not _living(pid):
-            return False
-        time.sleep(0.01)
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    return True
-
-
-def _living(group: int) -> bool:
-    """Whether a process of a group does more than wait for whoever takes note of its end."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-            if int(fields[2]) == group and fields[0] not in "ZX":
-                return True
-    return False

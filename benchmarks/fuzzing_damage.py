@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from fuzzing import MARKER
+from fuzzing_checks import MARKER
 
 RAW = {  # spelled in JSON and TOML as they are, which no writer would do
     "@huge@": "9" * 400,
@@ -32,7 +32,21 @@ RAW_TOML = {
 }
 VALUES: list[Any] = [
     *(None, True, False, "", "x", MARKER, "[/v]", 0, -1, 1, 2.5, 10**9, 2**31, 2**63, -(2**64), 10**25, 1e-320, 1e300),
-    *([], [[]], {}, {"a": 1}, [1, "x"], "../../x", "~/x", "~nobody/x", "a\nb", "\x00", "é" * 300, "cpu", "cuda:" + "9" * 20),
+    *(
+        [],
+        [[]],
+        {},
+        {"a": 1},
+        [1, "x"],
+        "../../x",
+        "~/x",
+        "~nobody/x",
+        "a\nb",
+        "\x00",
+        "é" * 300,
+        "cpu",
+        "cuda:" + "9" * 20,
+    ),
 ]
 
 
@@ -48,7 +62,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found + [place for key, item in inner for place in places(item, (*at, key))]
 
 
-def change(rng: random.Random, value: Any, raw: dict[str, str]) -> tuple[Any, str]:
+def change(rng: random.Random, value: Any, raw: dict[str, str]) -> tuple[Any, str]:  # noqa: PLR0911
     """JSON data with a field of another value, removed, renamed or added, and what was done."""
     value = json.loads(json.dumps(value, default=str))
     if not isinstance(value, (dict, list)) or not (all_places := places(value)):
@@ -76,7 +90,9 @@ def change(rng: random.Random, value: Any, raw: dict[str, str]) -> tuple[Any, st
         owner[last] = text[:place] + rng.choice([MARKER, "é", "\x00", "0", " ", "\ud800"]) + text[place + 1 :]
         return value, f"{name}: another character at {place}"
     if how < 0.4 and type(owner[last]) in (int, float):
-        owner[last] = rng.choice([owner[last] + 1, -owner[last], owner[last] * 1000, float(owner[last]), str(owner[last])])
+        owner[last] = rng.choice(
+            [owner[last] + 1, -owner[last], owner[last] * 1000, float(owner[last]), str(owner[last])]
+        )
         return value, f"{name} = {owner[last]!r}"
     owner[last] = rng.choice([*VALUES, *raw])
     return value, f"{name} = {owner[last]!r:.60}"
@@ -143,7 +159,8 @@ def damage_toml(rng: random.Random, path: Path) -> str:
     if rng.random() < 0.2:
         more = rng.choice([
             "x = " + "[" * 3000 + "]" * 3000, ".".join("a" * 1500) + " = 1", "[" + ".".join("b" * 1500) + "]",
-            "[model]", "[[model]]", "training.max_steps = 1", "x = {" * 500 + "}" * 500, "= 1", 'x = """', "\x00", "[data]\n" * 3,
+            "[model]", "[[model]]", "training.max_steps = 1", "x = {" * 500 + "}" * 500, "= 1", 'x = """', "\x00",
+            "[data]\n" * 3,
         ])  # fmt: skip
         at = rng.choice(["", text])
         path.write_text(f"{more}\n{text}" if not at else f"{text}\n{more}\n", encoding="utf-8")
@@ -197,9 +214,9 @@ def damage_bytes(rng: random.Random, path: Path) -> str:
 
 _BYTES: dict[str, Callable[[random.Random, bytes, int], bytes]] = {
     "cut": lambda rng, data, at: data[:at],
-    "a bit turned": lambda rng, data, at: data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-    if at < len(data)
-    else data,
+    "a bit turned": lambda rng, data, at: (
+        data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :] if at < len(data) else data
+    ),
     "bytes inserted": lambda rng, data, at: data[:at] + rng.randbytes(rng.randrange(1, 30)) + data[at:],
     "zeros": lambda rng, data, at: data[:at] + bytes(rng.choice([1, 100, 100_000])) + data[at:],
     "removed": lambda rng, data, at: data[:at] + data[at + rng.randrange(1, 100) :],
@@ -207,7 +224,9 @@ _BYTES: dict[str, Callable[[random.Random, bytes, int], bytes]] = {
     "emptied": lambda rng, data, at: b"",
     "white space alone": lambda rng, data, at: b" \n\t\r\n",
     "a byte order mark": lambda rng, data, at: b"\xef\xbb\xbf" + data,
-    "UTF-16": lambda rng, data, at: data.decode("utf-8", "replace").encode(rng.choice(["utf-16", "utf-16-le", "utf-16-be"])),
+    "UTF-16": lambda rng, data, at: data.decode("utf-8", "replace").encode(
+        rng.choice(["utf-16", "utf-16-le", "utf-16-be"])
+    ),
     "UTF-32": lambda rng, data, at: data.decode("utf-8", "replace").encode("utf-32"),
     "Latin-1": lambda rng, data, at: data.decode("utf-8", "replace").encode("latin-1", "replace") + b"\xe9",
     "lines of Windows": lambda rng, data, at: data.replace(b"\n", b"\r\n"),
@@ -215,7 +234,9 @@ _BYTES: dict[str, Callable[[random.Random, bytes, int], bytes]] = {
     "control characters": lambda rng, data, at: data[:at] + MARKER.encode() + data[at:],
     "one long line": lambda rng, data, at: data.replace(b"\n", b" ") * 200,
     "one character": lambda rng, data, at: b"a",
-    "a number changed": lambda rng, data, at: re.sub(rb"\d+", rng.choice([b"0", b"-1", b"9" * 30, b"1e999"]), data, count=1),
+    "a number changed": lambda rng, data, at: re.sub(
+        rb"\d+", rng.choice([b"0", b"-1", b"9" * 30, b"1e999"]), data, count=1
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """Calls of the operating system, counted, so that one of them can fail or be the last thing that a process does.
 
-Python's own functions are replaced in a child: those that open, read, write, rename, remove, lock and look at files. Only
-calls about the case's own folders count. safetensors writes by itself, so its two functions stand for its calls.
+Python's own functions are replaced in a child: those that open, read, write, rename, remove, lock and look at files.
+Only calls about the case's own folders count. safetensors reads and writes by itself: its functions count as calls.
 """
 
 import builtins
@@ -128,7 +128,9 @@ def _wrap_safetensors(calling: Callable[[str, str | None, Callable[[], Any]], An
 
         def wrapped(*args: Any, **named: Any) -> Any:
             try:
-                return calling(function, _path_of(args[position : position + 1], None), lambda: original(*args, **named))
+                return calling(
+                    function, _path_of(args[position : position + 1], None), lambda: original(*args, **named)
+                )
             except OSError as error:
                 raise SafetensorError(f"I/O error: {error.strerror} (os error {error.errno})") from None
 

@@ -1,4 +1,4 @@
-"""Valid inputs that fuzzers begin with: texts, tokenizers, prepared texts, recipes, runs. Each is made when it is needed."""
+"""Valid inputs that fuzzers begin with: texts, tokenizers, prepared texts, recipes, runs; made when needed."""
 
 import gzip
 import json
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fuzzing import MARKER, Stage
+from fuzzing import Stage
+from fuzzing_checks import MARKER
 from fuzzing_child import Run, command
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n" * 60
@@ -121,7 +122,16 @@ def _run(stage: Stage) -> None:
 
 def _run_bpe(stage: Stage) -> None:
     stage.place(["texts", "tokenizers"])
-    more = ["--tokenizer.file", "bpe.json", "--model.position", "rotary", "--model.ngrams", "2", "--model.bias", "false"]
+    more = [
+        "--tokenizer.file",
+        "bpe.json",
+        "--model.position",
+        "rotary",
+        "--model.ngrams",
+        "2",
+        "--model.bias",
+        "false",
+    ]
     run_words(stage, "train", "--data", "story.txt", "--out", "run-bpe", *SMALL, *more)
     _keep(stage, "run-bpe")
 

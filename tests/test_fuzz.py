@@ -1,4 +1,4 @@
-"""A short form of each fuzzer: fixed cases, in a process of its own, since a process that forks must not have used torch."""
+"""A short form of each fuzzer, with fixed cases, in its own process: one that forks must not have used torch before."""
 
 import os
 import re
