@@ -44,9 +44,16 @@ SCENARIOS = (
     Scenario(
         ("texts", "tokenizers"), f"train --data rows.jsonl --out new {' '.join(SMALL)} --tokenizer.kind word", "new"
     ),
+    Scenario(
+        ("texts",),
+        f"train --data story.txt --out new {' '.join(SMALL)} --model.dropout 0.1 --data.order epochs --training.max-steps 20 "
+        "--training.gradient-accumulation 2 --training.checkpoint-every 3 --training.eval-every 5",
+        "new",
+    ),
     Scenario(("texts", "stopped"), "train --resume stopped", "stopped"),
     Scenario(("texts", "run"), "train --resume run --training.max-steps 8", "run"),
     Scenario(("texts",), "prepare story.txt --tokenizer byte --out begun", "begun"),
+    Scenario(("texts",), "prepare story.txt rows.jsonl --tokenizer byte --out begun --workers 2", "begun"),
     Scenario(("texts", "partial"), "prepare story.txt --tokenizer byte --out begun", "begun"),
     Scenario(("texts",), "prepare rows.jsonl --tokenizer bpe --vocab-size 270 --out tokens", "tokens"),
     Scenario(("texts",), "tokenizer train story.txt --vocab-size 270 --out new.json", "new.json"),
