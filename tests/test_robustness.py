@@ -28,9 +28,6 @@ from glassgpt.training.trainer import Step, Trainer
 from tests.conftest import SMALL, call
 from tests.small_runs import QUIET, StopAt, comparable, recipe_for, same
 
-ROOT = Path(__file__).parent.parent
-
-
 # --- kills and signals -------------------------------------------------------------------------------------------
 
 
