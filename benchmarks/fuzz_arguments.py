@@ -19,7 +19,15 @@ from fuzzing_checks import MARKER
 from fuzzing_child import MEMORY
 from fuzzing_seeds import SMALL, make_seed, small_blocks
 
-SEEDS = ("texts", "tokenizers", "run", "run-bpe", "stopped", "tokens")
+SEEDS = {  # and what their names begin with
+    "texts": ("",),
+    "tokenizers": ("bpe", "word", "char", "hf"),
+    "run": ("run", "w[/v]"),
+    "run-bpe": ("run-bpe",),
+    "run-bigram": ("run-bigram",),
+    "stopped": ("stopped",),
+    "tokens": ("tokens",),
+}
 SETTINGS = " ".join(SMALL)
 COMMANDS = {  # valid ones, and how often
     "--help": 1,
@@ -43,6 +51,7 @@ COMMANDS = {  # valid ones, and how often
     "--repetition-penalty 1.1 --stop . --when-full rotate --num-samples 2": 4,
     "generate run --greedy --crop-prompt --mode eager --weights int8 --device cpu --max-new-tokens 20": 3,
     "play run --mode eager": 2,
+    "generate run-bigram --prompt the --max-new-tokens 30 --temperature 3 --seed 3": 3,
     "evaluate run --json": 2,
     "evaluate run --data text.txt --weights int8 --device cpu": 3,
     "compare run run-bpe --out c.svg": 2,
@@ -91,7 +100,7 @@ PATHS = (
     "weird [1]", "weird [1]/a.txt",
     "a b.txt", "new\nline", "~home", "link-to-run", "deep/a/b/c", "marked.txt", "tokens-char", "default",
     "runs/defualt", "gpt2", "byte",
-    "texts/*.txt", "texts/**/*", "[a-z]*", "links", "snap.txt",
+    f"escape{MARKER}.txt", "texts/*.txt", "texts/**/*", "[a-z]*", "links", "snap.txt",
 )  # fmt: skip
 TYPED = (
     "/help", "/set", "/set seed", "/set top-k", "/show", "/undo", "/retry", "/save", "/load", "/add", "/text", "/edit",
@@ -137,10 +146,10 @@ FRESH: tuple[dict[str, str | None], ...] = (
 
 def trial(stage: Stage, rng: random.Random) -> Result:
     """One command line in one environment."""
-    stage.place(SEEDS)
-    make_odd_files(stage.work)
     words = rng.choices(list(COMMANDS), list(COMMANDS.values()))[0].split(" ")
     words, what = change_words(rng, words)
+    stage.place(seeds_for(words))
+    make_odd_files(stage.work)
     case = Case(words, "; ".join(what), patch=small_blocks, patience=4, limit=4 * MEMORY)
     if words[:1] == ["play"]:
         case.stdin, case.writes = play_script(rng), [""]
@@ -151,6 +160,13 @@ def trial(stage: Stage, rng: random.Random) -> Result:
     if rng.random() < 0.3:
         surround(rng, case)
     return try_case(stage, case)
+
+
+def seeds_for(words: list[str]) -> list[str]:
+    """The valid inputs that a command may find by its words; copying all of them takes longer than most commands."""
+    if any(set(word) & set("*?[") or word in (".", "./", "..") or "link" in word for word in words):
+        return list(SEEDS)
+    return [seed for seed, names in SEEDS.items() if any(name in word for name in names for word in words)]
 
 
 def change_words(rng: random.Random, words: list[str]) -> tuple[list[str], list[str]]:
@@ -244,6 +260,8 @@ def make_odd_files(work: Path) -> None:
         "~$memo.txt": lambda path: path.write_text("abc abc\n" * 50),
         "big\udce9.txt": lambda path: path.write_text("abc abc\n" * 50),
         "link-to-run": lambda path: path.symlink_to("run"),
+        "w[": lambda path: (path.mkdir(), (path / "v]").symlink_to("../run")),
+        f"escape{MARKER}.txt": lambda path: path.write_text("abc abc\n" * 50),
         "deep": lambda path: (path / "a" / "b" / "c").mkdir(parents=True),
         "links": lambda path: (
             path.mkdir(),

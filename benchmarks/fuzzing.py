@@ -151,7 +151,12 @@ def try_case(stage: Stage, case: Case) -> Result:
     streams = {"stdin": case.stdin, "stdout": case.stdout, "stderr": case.stderr}
     outcome = stage.run(Run(action, **streams, environment=case.environment, patience=case.patience, limit=case.limit))
     is_binary = case.words[:1] in (["generate"], ["play"]) or case.words[:2] == ["tokenizer", "decode"]
-    findings = check_outcome(outcome, is_binary=is_binary and case.stdout != "terminal", is_quiet=case.stderr != "file")
+    findings = check_outcome(
+        outcome,
+        is_binary=is_binary and case.stdout != "terminal",
+        is_quiet=case.stderr not in ("file", "terminal"),
+        is_plain=case.words[:1] == ["generate"],
+    )
     if not any(finding.kind in ("traceback", "hang", "memory") for finding in findings):
         named = [f"work/{path}" for path in written_by(case.words)]
         makes = named if case.writes is None else [f"work/{path}" for path in case.writes]

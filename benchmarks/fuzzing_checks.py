@@ -44,13 +44,16 @@ class Finding:
     detail: str = ""
 
 
-def check_outcome(outcome: Outcome, *, is_binary: bool = False, is_quiet: bool = False) -> list[Finding]:
+def check_outcome(
+    outcome: Outcome, *, is_binary: bool = False, is_quiet: bool = False, is_plain: bool = False
+) -> list[Finding]:
     """What must hold of any command, wherever it was run.
 
     Args:
         outcome: what it did.
         is_binary: standard output is the model's text or a tokenizer's, which a file or a pipe gets as it is.
         is_quiet: standard error is closed or gone, so no message is expected.
+        is_plain: the command itself writes no control sequences on a terminal.
     """
     found = []
     if outcome.uncaught:
@@ -74,7 +77,7 @@ def check_outcome(outcome: Outcome, *, is_binary: bool = False, is_quiet: bool =
     if outcome.connected:
         found.append(Finding("network", f"connects to {outcome.connected}"))
     for name, text in (("standard output", b"" if is_binary else outcome.stdout), ("standard error", outcome.stderr)):
-        if MARKER.encode() in text or ((control := CONTROL.search(text)) and not outcome.on_terminal):
+        if MARKER.encode() in text or ((control := CONTROL.search(text)) and (is_plain or not outcome.on_terminal)):
             place = text.find(MARKER.encode()) if MARKER.encode() in text else control.start()  # type: ignore[union-attr]
             found.append(Finding("message", f"control characters on {name}", repr(text[max(0, place - 200) :][:300])))
     if outcome.code == 2 and not is_quiet and not any(finding.kind == "traceback" for finding in found):

@@ -47,7 +47,8 @@ SCENARIOS = (
     Scenario(
         ("texts",),
         f"train --data story.txt --out new {' '.join(SMALL)} --model.dropout 0.1 --data.order epochs "
-        "--training.max-steps 20 --training.gradient-accumulation 2 --training.checkpoint-every 3 --training.eval-every 5",
+        "--training.max-steps 20 --training.gradient-accumulation 2 --training.checkpoint-every 3 "
+        "--training.eval-every 5",
         "new",
     ),
     Scenario(("texts", "stopped"), "train --resume stopped", "stopped"),
