@@ -179,7 +179,7 @@ def check_properties(kind: str, text: str, rng: random.Random) -> int:
 
 def _can_spell(tokenizer: Any, text: str) -> bool:
     """Whether no part of a text is unknown."""
-    return tokenizer.unknown_bits(text) == 0
+    return bool(tokenizer.unknown_bits(text) == 0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fuzzing import Case, Result, Stage, fuzz, try_case
 from fuzzing_checks import MARKER
@@ -166,7 +167,7 @@ def seeds_for(words: list[str]) -> list[str]:
     """The valid inputs that a command may find by its words; copying all of them takes longer than most commands."""
     if any(set(word) & set("*?[") or word in (".", "./", "..") or "link" in word for word in words):
         return list(SEEDS)
-    return [seed for seed, names in SEEDS.items() if any(name in word for name in names for word in words)]
+    return [seed for seed, names in SEEDS.items() if any(name in word for name in names for word in ["", *words])]
 
 
 def change_words(rng: random.Random, words: list[str]) -> tuple[list[str], list[str]]:
@@ -246,7 +247,7 @@ def surround(rng: random.Random, case: Case) -> None:
 
 def make_odd_files(work: Path) -> None:
     """Files and folders with unusual names and of unusual kinds."""
-    makers: dict[str, Callable[[Path], object]] = {
+    makers: dict[str, Callable[[Path], Any]] = {
         "loop": lambda path: path.symlink_to("loop"),
         "dangling": lambda path: path.symlink_to("nothing"),
         "pipe": os.mkfifo,

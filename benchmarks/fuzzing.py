@@ -11,11 +11,13 @@ import random
 import resource
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,13 +145,14 @@ def try_case(stage: Stage, case: Case) -> Result:
 
     def action() -> int:
         if case.is_fresh:
-            os.execv(sys.executable, [sys.executable, "-m", "glassgpt", *map(os.fsencode, case.words)])
+            os.execv(sys.executable, [sys.executable, "-m", "glassgpt", *case.words])
         if case.patch is not None:
             case.patch()
         return command(case.words, stage.root / "case")
 
-    streams = {"stdin": case.stdin, "stdout": case.stdout, "stderr": case.stderr}
-    outcome = stage.run(Run(action, **streams, environment=case.environment, patience=case.patience, limit=case.limit))
+    outcome = stage.run(
+        Run(action, case.stdin, case.stdout, case.stderr, case.environment, patience=case.patience, limit=case.limit)
+    )
     is_binary = case.words[:1] in (["generate"], ["play"]) or case.words[:2] == ["tokenizer", "decode"]
     findings = check_outcome(
         outcome,
@@ -163,10 +166,9 @@ def try_case(stage: Stage, case: Case) -> Result:
         # what was made stays where only saying so has failed
         code = 0 if case.stdout in ("closed", "gone", "/dev/full") else outcome.code
         findings += check_folders(before, stage.look(), code, makes, named)
-    shown = {"words": " ".join(map(shlex.quote, case.words)), "what": case.what, "environment": case.environment}
-    what = "\n".join(
-        f"{name}: {value}" for name, value in {**shown, **streams}.items() if value not in ("", {}, b"", "file")
-    )
+    shown = {name: getattr(case, name) for name in ("what", "environment", "stdin", "stdout", "stderr")}
+    unusual = [f"{name}: {value!r}" for name, value in shown.items() if value not in ("", {}, b"", "file")]
+    what = "\n".join([f"words: {' '.join(map(shlex.quote, case.words))}", *unusual])
     log = f"exit {outcome.code}\nstdout:\n{outcome.stdout[-3000:].decode('utf-8', 'replace')}\n"
     return Result(what, findings, [outcome.code], log + f"stderr:\n{outcome.stderr[-3000:].decode('utf-8', 'replace')}")
 
@@ -191,6 +193,33 @@ def _cpu_seconds() -> float:
 Trial = Callable[[Stage, random.Random], Result]
 
 
+@dataclass
+class Tally:
+    """What came of the cases so far."""
+
+    cases: int = 0
+    seen: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    kinds: Counter[str] = field(default_factory=Counter)
+    codes: Counter[int] = field(default_factory=Counter)
+
+    def add(self, number: int, result: Result) -> None:
+        """Count a case."""
+        self.cases += 1
+        self.codes.update(result.codes)
+        self.kinds.update({finding.kind for finding in result.findings})
+        for finding in result.findings:
+            self.seen.setdefault((finding.kind, finding.signature), []).append(number)
+
+    def show(self) -> str:
+        """A line for each kind of finding and its first cases, and a summary line without its beginning and end."""
+        found = sorted(self.seen.items(), key=lambda item: -len(item[1]))
+        lines = [f"{len(where):5}  {kind}: {what}  {where[:4]}" for (kind, what), where in found]
+        counted = ", ".join(f"{self.kinds[kind]} {words}" for kind, words in KINDS.items())
+        ended = ", ".join(f"{code}: {count:,}" for code, count in sorted(self.codes.items()))
+        text = "\n".join([*lines, f"{self.cases:,} cases, {counted}; by exit code {ended}"])
+        return text.encode("ascii", "backslashreplace").decode("ascii")
+
+
 def fuzz(description: str | None, trial: Trial, make_seed: Callable[[Stage, str], None], *, cases: int = 1000) -> None:
     """Try case after case, report what was found, and exit with 1 if there was anything."""
     script = Path(sys.argv[0]).name
@@ -198,6 +227,7 @@ def fuzz(description: str | None, trial: Trial, make_seed: Callable[[Stage, str]
     parser.add_argument("--seed", type=int, default=0, help="decides all cases")
     parser.add_argument("--cases", type=int, default=cases)
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long, however many cases")
     parser.add_argument("--only", type=int, help="repeat one case, show all of it and keep its folder")
     parser.add_argument("--findings", type=Path, help="the folder for a file per finding (default: findings-…)")
     parser.add_argument("--folder", type=Path, help="where cases run; valid inputs made there are used again")
@@ -206,38 +236,27 @@ def fuzz(description: str | None, trial: Trial, make_seed: Callable[[Stage, str]
     stage = Stage(root.resolve(), make_seed)
     findings = options.findings or Path(f"findings-{Path(script).stem}-{options.seed}")
     numbers = [options.only] if options.only is not None else range(options.first, options.first + options.cases)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     import_everything()
-    began = time.monotonic()
-    seen: dict[tuple[str, str], list[int]] = {}
-    kinds: Counter[str] = Counter()
-    codes: Counter[int] = Counter()
-    for number in numbers:
-        stage.clear()
-        result = trial(stage, random.Random(f"{options.seed}:{number}"))
-        codes.update(result.codes)
-        kinds.update({finding.kind for finding in result.findings})
-        for finding in result.findings:
-            seen.setdefault((finding.kind, finding.signature), []).append(number)
-        text = "".join(f"{each.kind}: {each.signature}\n{each.detail}\n\n" for each in result.findings)
-        repeat = f"python benchmarks/{script} --seed {options.seed} --only {number}"
-        text = f"repeat: {repeat}\n\n{result.what}\n\n{text}{result.log}"
-        if options.only is not None:
-            print(text, f"\nits folder: {stage.root / 'case'}")
-        elif result.findings:
-            findings.mkdir(parents=True, exist_ok=True)
-            (findings / f"{number:06d}.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-    for (kind, signature), where in sorted(seen.items(), key=lambda item: -len(item[1])):
-        print(
-            f"{len(where):5}  {kind}: {signature}  [{', '.join(map(str, where[:4]))}]".encode(
-                "ascii", "backslashreplace"
-            ).decode()
-        )
-    counted = ", ".join(f"{kinds[kind]} {words}" for kind, words in KINDS.items())
-    ended = ", ".join(f"{code}: {count:,}" for code, count in sorted(codes.items()))
-    print(
-        f"{script}: {len(numbers):,} cases, {counted}; by exit code {ended}; seed {options.seed}, "
-        f"{time.monotonic() - began:.0f} s ({_cpu_seconds():.0f} s of computing)"
-    )
+    began, tally = time.monotonic(), Tally()
+    with suppress(KeyboardInterrupt):  # then the summary is about the cases so far
+        for number in numbers:
+            if time.monotonic() - began > options.seconds:
+                break
+            stage.clear()
+            result = trial(stage, random.Random(f"{options.seed}:{number}"))
+            tally.add(number, result)
+            text = "".join(f"{each.kind}: {each.signature}\n{each.detail}\n\n" for each in result.findings)
+            repeat = f"python benchmarks/{script} --seed {options.seed} --only {number}"
+            text = f"repeat: {repeat}\n\n{result.what}\n\n{text}{result.log}"
+            if options.only is not None:
+                print(text.encode("utf-8", "backslashreplace").decode(), f"\nits folder: {stage.root / 'case'}")
+            elif result.findings:
+                findings.mkdir(parents=True, exist_ok=True)
+                (findings / f"{number:06d}.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+    *lines, summary = tally.show().split("\n")
+    ended = f"seed {options.seed}, {time.monotonic() - began:.0f} s ({_cpu_seconds():.0f} s of computing)"
+    print("\n".join([*lines, f"{script}: {summary}; {ended}"]))
     if options.folder is None and options.only is None:
         shutil.rmtree(root, ignore_errors=True)
-    sys.exit(1 if seen else 0)
+    sys.exit(1 if tally.seen else 0)

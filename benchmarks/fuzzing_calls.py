@@ -219,7 +219,7 @@ CALLS = {
 
 def arguments_of(name: str) -> dict[str, str]:
     """The arguments of a call, and their kinds."""
-    return dict(word.split(":") for word in CALLS[name][1].split())  # type: ignore[misc]
+    return dict(word.split(":") for word in CALLS[name][1].split())
 
 
 STRINGS = (

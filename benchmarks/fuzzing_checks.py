@@ -77,9 +77,10 @@ def check_outcome(
     if outcome.connected:
         found.append(Finding("network", f"connects to {outcome.connected}"))
     for name, text in (("standard output", b"" if is_binary else outcome.stdout), ("standard error", outcome.stderr)):
-        if MARKER.encode() in text or ((control := CONTROL.search(text)) and (is_plain or not outcome.on_terminal)):
-            place = text.find(MARKER.encode()) if MARKER.encode() in text else control.start()  # type: ignore[union-attr]
-            found.append(Finding("message", f"control characters on {name}", repr(text[max(0, place - 200) :][:300])))
+        pattern = CONTROL if is_plain or not outcome.on_terminal else re.compile(re.escape(MARKER.encode()))
+        if control := pattern.search(text):
+            around = text[max(0, control.start() - 200) :][:300]
+            found.append(Finding("message", f"control characters on {name}", repr(around)))
     if outcome.code == 2 and not is_quiet and not any(finding.kind == "traceback" for finding in found):
         shown = outcome.stdout if "stderr" in outcome.on_terminal else outcome.stderr
         found += _check_message(shown.decode("utf-8", "replace").replace("\r\n", "\n"))

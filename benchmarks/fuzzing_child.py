@@ -5,14 +5,18 @@ import faulthandler
 import fcntl
 import gc
 import os
+import pkgutil
 import resource
 import signal
 import socket
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +80,27 @@ class Outcome:
     on_terminal: tuple[str, ...] = ()
 
 
+LIBRARIES = (  # that are imported only where they are needed, and take a while
+    *("cyclopts.help", "encodings.ascii", "encodings.utf_8_sig", "filelock", "matplotlib.backends.backend_agg"),
+    *(
+        "matplotlib.backends.backend_svg",
+        "matplotlib.pyplot",
+        "numpy.random",
+        "PIL.BmpImagePlugin",
+        "PIL.GifImagePlugin",
+    ),
+    *(
+        "PIL.JpegImagePlugin",
+        "PIL.PpmImagePlugin",
+        "PIL.PngImagePlugin",
+        "pooch",
+        "pyarrow.parquet",
+        "rich._emoji_codes",
+    ),
+    *("rich.progress", "safetensors.torch", "tiktoken", "torch", "zstandard"),
+)
+
+
 def import_everything() -> None:
     """Import all that any command uses, in the parent, without computing anything.
 
@@ -83,24 +108,13 @@ def import_everything() -> None:
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # before torch and numpy are imported
-    import matplotlib.backends.backend_agg
-    import matplotlib.backends.backend_svg
-    import matplotlib.pyplot  # noqa: F401
-    import pooch  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
-    import tiktoken  # noqa: F401
-    import torch
-    import zstandard  # noqa: F401
+    import glassgpt
 
-    import glassgpt.__main__
-    import glassgpt.cli.playing.session
-    import glassgpt.data.vocabulary
-    import glassgpt.inspection.pictures
-    import glassgpt.inspection.report
-    import glassgpt.interop.tokenizer_json
-    import glassgpt.training.comparison
-    import glassgpt.training.flow_drawing
-    import glassgpt.training.session  # noqa: F401
+    ours = [module.name for module in pkgutil.walk_packages(glassgpt.__path__, "glassgpt.")]
+    for name in (*LIBRARIES, *ours):
+        with suppress(ImportError):  # an extra that is not installed, or a name of another version
+            import_module(name)
+    import torch
 
     torch.set_num_threads(1)
     gc.collect()
@@ -119,6 +133,7 @@ def begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) -
         "TMPDIR": str(folder / "tmp"),
         "TERM": "xterm",
         "LANG": "C.UTF-8",
+        "PYTHONPATH": str(Path(sys.modules["glassgpt"].__file__ or "").parent.parent),
         "COLUMNS": "100",
         **dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"),
     }
@@ -135,6 +150,7 @@ def begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) -
     if run.limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (run.limit, run.limit))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.register(signal.SIGUSR1, (folder / "std-where").open("w", encoding="utf-8"))
     if isinstance(run.stdin, bytes):
         (folder / "std-in").write_bytes(run.stdin)
@@ -177,6 +193,8 @@ def _source(what: Stream, usual: Path, flags: int, ends: dict[str, int | None]) 
 
 def act(action: Callable[[], int], folder: Path) -> int:
     """In the child: run the action as an interpreter would, with everything that comes after it."""
+    atexit._clear()  # what libraries of the parent do at the end takes longer than most commands
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
     _record_threads(folder)
     _block_network(folder)
     try:
@@ -227,22 +245,24 @@ def _block_network(folder: Path) -> None:
             file.write(repr(args[-1] if args else "?"))
         raise OSError(101, "Network is unreachable")
 
-    socket.getaddrinfo = refuse  # type: ignore[assignment]
+    socket.getaddrinfo = refuse
     socket.create_connection = refuse
 
 
 def command(words: list[str], folder: Path) -> int:
     """In the child: the command line, and a note of every exception that only a last net catches."""
+    from cyclopts import CycloptsError
+
     import glassgpt.__main__
     from glassgpt.cli import main as module
     from glassgpt.errors import UserError
 
-    original = getattr(module, "run", None)
-    foreseen = (UserError, module.CycloptsError, OSError, MemoryError, KeyboardInterrupt, SystemExit)
+    original = module.run
+    foreseen = (UserError, CycloptsError, OSError, MemoryError, KeyboardInterrupt, SystemExit)
 
     def run(given: list[str]) -> int:
         try:
-            return original(given)  # type: ignore[misc]
+            return int(original(given))
         except foreseen:
             raise
         except BaseException as error:
@@ -250,8 +270,7 @@ def command(words: list[str], folder: Path) -> int:
                 record(folder, traceback.format_exc())
             raise
 
-    if original is not None:
-        module.run = run
+    module.run = run  # type: ignore[assignment]
     sys.argv = ["glassgpt", *words]
     sys.modules["__main__"] = glassgpt.__main__  # what worker processes import
     module.main()

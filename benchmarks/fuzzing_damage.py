@@ -256,7 +256,7 @@ def _large(path: Path, kept: Path) -> None:
         file.truncate(3 * 2**30)
 
 
-_REPLACED: dict[str, Callable[[Path, Path], object]] = {
+_REPLACED: dict[str, Callable[[Path, Path], Any]] = {
     "gone": lambda path, kept: None,
     "a folder": lambda path, kept: path.mkdir(),
     "a full folder": lambda path, kept: ((path / "x").mkdir(parents=True), (path / "y").write_text("y")),

@@ -80,14 +80,16 @@ def intercept(root: Path, act: Act) -> None:
     class Watched(io.FileIO):
         """A file whose reads and writes are calls, too."""
 
-        def write(self, data: Any) -> int:
-            return calling("write", str(self.watched), lambda: io.FileIO.write(self, data))  # type: ignore[no-any-return]
+        watched: str
 
-        def readinto(self, buffer: Any) -> int:
-            return calling("read", str(self.watched), lambda: io.FileIO.readinto(self, buffer))  # type: ignore[no-any-return]
+        def write(self, data: Any) -> Any:
+            return calling("write", self.watched, lambda: io.FileIO.write(self, data))
 
-        def readall(self) -> bytes:
-            return calling("read", str(self.watched), lambda: io.FileIO.readall(self))  # type: ignore[no-any-return]
+        def readinto(self, buffer: Any) -> Any:
+            return calling("read", self.watched, lambda: io.FileIO.readinto(self, buffer))
+
+        def readall(self) -> Any:
+            return calling("read", self.watched, lambda: io.FileIO.readall(self))
 
     def opening(
         file: Any, mode: str = "r", buffering: int = -1, encoding: str | None = None, errors: str | None = None,
@@ -99,7 +101,7 @@ def intercept(root: Path, act: Act) -> None:
 
         def call() -> Any:
             raw = Watched(file, mode.replace("b", "").replace("t", "").replace("U", ""), closefd, opener)
-            raw.watched = path  # type: ignore[attr-defined]
+            raw.watched = path
             if buffering == 0:
                 return raw
             buffered: Any
@@ -114,7 +116,7 @@ def intercept(root: Path, act: Act) -> None:
     for module, functions in _PATCHED.items():
         for function, name in functions.items():
             wrap(module, function, name)
-    builtins.open = io.open = opening  # type: ignore[assignment]
+    builtins.open = io.open = opening
     _wrap_safetensors(calling)
 
 

@@ -56,8 +56,8 @@ def small_blocks() -> None:
     import glassgpt.data.sources
 
     glassgpt.data.sources.CHUNK = BLOCK
-    module.BLOCK = BLOCK
-    module.usable_cores = lambda: 1
+    for name, value in (("BLOCK", BLOCK), ("usable_cores", lambda: 1)):
+        setattr(module, name, value)
 
 
 def make_seed(stage: Stage, name: str) -> None:
@@ -162,7 +162,7 @@ def stop_at(step: int) -> Callable[[], None]:
                 signal.raise_signal(signal.SIGINT)
             return event
 
-        Trainer._step = stepping  # type: ignore[method-assign]
+        Trainer._step = stepping  # type: ignore[assignment,method-assign]
 
     return patch
 
@@ -189,7 +189,7 @@ def _partial(stage: Stage) -> None:
             if job.blocks_done == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _Job.append = append  # type: ignore[method-assign]
+        _Job.append = append  # type: ignore[assignment,method-assign]
 
     run_words(stage, "prepare", "story.txt", "--tokenizer", "byte", "--out", "begun", patch=killed, code=-9)
     _keep(stage, ".begun.partial")
