@@ -3,14 +3,18 @@
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from glassgpt.errors import UserError, reason
 from glassgpt.paths import expand
@@ -58,14 +62,47 @@ def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - i
 
 
 def temporary_name(path: Path) -> Path:
-    """A new name beside `path` for what is not whole yet."""
+    """A new name beside `path` for what is not whole yet. It says which process of which machine made it."""
+    return path.with_name(f"{_beginning(path)}{os.getpid()}-{_machine()}-{next(_numbers)}.tmp")
+
+
+def _beginning(path: Path) -> str:
+    """What all temporary names beside `path` begin with."""
     name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
-    return path.with_name(f".{name}.{os.getpid()}-{next(_numbers)}.tmp")
+    return f".{name}."
+
+
+@cache
+def _machine() -> str:
+    """A folder may be shared by machines, whose processes have the same numbers."""
+    return f"{crc32(platform.node().encode()):08x}"
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether its name is one that `temporary_name` gives."""
-    return re.fullmatch(r"\..+\.\d+(-\d+)?\.tmp", path.name) is not None
+    """Whether its name is one that `temporary_name` gives, or gave in earlier versions."""
+    return re.fullmatch(r"\..+\.\d+(-[0-9a-f]{8}-\d+)?\.tmp", path.name) is not None
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path` under temporary names."""
+    if os.name != "posix":
+        return  # there is no harmless way to ask for a process
+    beginning = _beginning(path)
+    with suppress(OSError):
+        for other in path.parent.glob(f"{escape(beginning)}*.tmp"):
+            found = re.fullmatch(rf"(\d+)-{_machine()}-\d+\.tmp", other.name[len(beginning) :])
+            if found and not _is_running(int(found[1])):
+                discard(other) if other.is_dir() else other.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 @contextmanager
@@ -74,6 +111,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block raises, or the machine stops, `path` is as it was.
     """
+    remove_abandoned(path)
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -95,6 +133,7 @@ def creating_folder(path: Path) -> Iterator[Path]:
     A folder that has the name is replaced by it, and is back under its name if that fails.
     """
     check_no_file(path)
+    remove_abandoned(path)
     temporary = temporary_name(path)
     temporary.mkdir(parents=True)
     try:
@@ -217,6 +256,7 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
             raise
         _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
+    mine = None
     try:
         mine = identity(path)
         yield
