@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks that a killed process does not leave behind."""
+"""Files and folders that are there whole or not at all, and the folder of caches."""
 
 import errno
 import json
@@ -8,7 +8,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from itertools import count
@@ -52,10 +52,11 @@ def _fsync(handle: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        _warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
+        warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
 
 
-def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+def warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+    """Warn, the first time that this is said."""
     if message not in _said:
         _said.add(message)
         warnings.warn(message, stacklevel=2)
@@ -227,56 +228,6 @@ def having_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-class FileLockedError(Exception):
-    """Another process holds the lock."""
-
-
-@contextmanager
-def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock, a file that is there meanwhile; a stale lock file blocks no one.
-
-    On a file system without locks, a warning is given once, and the block runs without one.
-
-    Args:
-        path: the file.
-        wait: until another process lets go of it; the file stays then, since others may be waiting for it.
-
-    Raises:
-        FileLockedError: another process holds it.
-        OSError: it cannot be made.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise FileLockedError from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-            raise
-        _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
-    try:
-        with nullcontext() if wait else _unlinking(path):
-            yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _unlinking(path: Path) -> Iterator[None]:
-    """Remove a lock file before it is let go, or it might be the next one's. (On Windows, to let go removes it.)"""
-    mine = None
-    with suppress(OSError):
-        mine = identity(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if mine is not None and identity(path) == mine:  # its folder may have been moved, and another be there
-                path.unlink()
-
-
 def cache_folder() -> Path:
     """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
     own_folder = os.environ.get("GLASSGPT_CACHE")
@@ -289,7 +240,7 @@ def cache_folder() -> Path:
 
 def warn_no_cache(folder: Path, error: OSError) -> None:
     """Say once that a cache cannot be used: this costs time, never the command."""
-    _warn_once(
+    warn_once(
         f"{folder}: the cache cannot be used ({reason(error)}), so nothing is kept for the next time: "
         "name another folder in GLASSGPT_CACHE"
     )

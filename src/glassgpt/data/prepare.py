@@ -13,7 +13,8 @@ from glassgpt.data.journal import JOURNAL, Encoded, Job
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import HEADER, TokenFolder, token_type
 from glassgpt.errors import UserError, reason
-from glassgpt.files import FileLockedError, discard, holding, sync_file, sync_folder
+from glassgpt.files import discard, sync_file, sync_folder
+from glassgpt.locks import FileLockedError, holding
 from glassgpt.parallel import WorkerKilledError, ordered_map, require_main_process, usable_cores
 from glassgpt.paths import expand, require_text
 from glassgpt.tokenizers import Tokenizer
