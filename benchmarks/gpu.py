@@ -34,8 +34,8 @@ SHARES = {  # of the time; what one leaves over, those after it have
     "modes": 0.09,
     "compile": 0.17,
     "decoding": 0.16,
-    "recipe": 0.10,
-    "training": 0.28,
+    "recipe": 0.12,
+    "training": 0.26,
 }
 SAID = 4000  # characters that are kept of what a part said on its standard error
 TF32 = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")  # float32 is to be float32

@@ -131,7 +131,7 @@ def gradients_watched(device: torch.device) -> Figures:
                 other = flows[1][kind][name][key]
                 assert value is not None and other is not None, f"{name}: {key} is {value} and {other}"
                 worst = max(worst, abs(value - other) / (abs(value) + 1e-3))
-    assert worst < 1e-2, f"a figure differs by {worst:.2g}"
+    assert worst < 1e-3, f"a figure differs by {worst:.2g}"
     return {"largest difference": worst}
 
 
@@ -151,7 +151,7 @@ def activation_checkpointing(device: torch.device) -> Figures:
     shape = SMALL.replace(n_layer=6, dropout=0.2, block_size=128)
     ids = torch.randint(SMALL.vocabulary, (8, 128), generator=torch.Generator().manual_seed(1)).to(device)
     gradients, peaks = [], []
-    for checkpointed in (False, True):
+    for checkpointed in (False, False, True):  # the first one warms up: libraries take memory of their own
         torch.manual_seed(0)
         model = make_model(shape).to(device).train()
         if checkpointed:
@@ -166,12 +166,14 @@ def activation_checkpointing(device: torch.device) -> Figures:
         peaks.append(torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else 0)
         gradients.append(_gradient(model))
         del model, logits
-    off = relative(gradients[1], gradients[0])
-    assert off < 1e-5, f"gradients differ by {off:.2g}"
+    _, wanted, got = gradients
+    off = relative(got, wanted)
+    assert off <= 4 * relative(gradients[0], wanted) + 1e-4, f"gradients differ by {off:.2g}"
     if device.type != "cuda":
         return {"gradient": off}
-    assert peaks[1] < 0.7 * peaks[0], f"{peaks[1]} bytes instead of {peaks[0]}"
-    return {"gradient": off, "memory": peaks[1] / peaks[0]}
+    share = peaks[2] / peaks[1]
+    assert share < 0.7, f"{peaks[2]} bytes instead of {peaks[1]}"
+    return {"gradient": off, "memory": share}
 
 
 def mixed_precision(device: torch.device) -> Figures:
@@ -192,15 +194,15 @@ def mixed_precision(device: torch.device) -> Figures:
 def overflow(device: torch.device) -> Figures:
     """A loss scale of float16 that is far too high: steps are skipped, change nothing, and training goes on."""
     trainer = make_trainer(device, steps=30, precision="float16")
-    trainer._scaler = torch.amp.GradScaler(device.type, init_scale=2.0**26)
+    trainer._scaler = torch.amp.GradScaler(device.type, init_scale=2.0**21)
     before = flat(trainer.model.parameters()).clone()
     first = next(iter(trainer))
-    assert isinstance(first, Step) and first.skipped == 1, "a scale of 2^26 did not overflow"
+    assert isinstance(first, Step) and first.skipped == 1, "a scale of 2^21 did not overflow"
     assert torch.equal(before, flat(trainer.model.parameters())), "a skipped step changed weights"
     got = losses(trainer)
     progress, scale = trainer.progress, trainer._scaler.get_scale()
-    assert 1 < progress.skipped < 20 and not progress.skipped_in_a_row, f"{progress.skipped} steps were skipped"
-    assert scale < 2.0**26 and got[-1] < got[0] - 0.5, f"scale {scale}, from {got[0]:.2f} to {got[-1]:.2f}"
+    assert 1 <= progress.skipped < 10 and not progress.skipped_in_a_row, f"{progress.skipped} steps were skipped"
+    assert scale < 2.0**21 and got[-1] < got[0] - 0.5, f"scale {scale}, from {got[0]:.2f} to {got[-1]:.2f}"
     return {"skipped": progress.skipped, "scale": scale}
 
 

@@ -1,6 +1,7 @@
 """Training: tokens a second and the share of the peak, beside transformers' GPT-2, eager and compiled, by batch."""
 
 import gc
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from glassgpt.bench.limits import MATMUL, matmul_side
+from glassgpt.bench.memory import STEPS
 from glassgpt.bench.pairing import Side, Spread, take_turns
 from glassgpt.bench.training import import_transformers, ours, theirs
 from glassgpt.bench.work import Work, find_work
@@ -71,12 +73,18 @@ def _alone(place: Place, *, model: str, batch: int, compiled: bool, side: str) -
     """glassgpt with another batch; on a card, with the memory that it takes."""
     work = work_of(place, model, batch, compile_=compiled)
     device = torch.device(place.device)
-    if device.type == "cuda":
+    measured = replace(ours(work), name=side)
+    taken: dict[str, float] = {}
+    if device.type == "cuda":  # before matrix products take their share
         torch.cuda.reset_peak_memory_stats(device)
-    for row in _timed(place, work, [replace(ours(work), name=side)]):
-        if device.type == "cuda":
-            row["peak_bytes"] = torch.cuda.max_memory_allocated(device)
-        place.add(model=model, batch=batch, compiled=compiled, **row)
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            measured.step()
+        measured.finish()
+        taken["first_steps_seconds"] = time.perf_counter() - began
+        taken["peak_bytes"] = torch.cuda.max_memory_allocated(device)
+    for row in _timed(place, work, [measured]):
+        place.add(model=model, batch=work.training.batch_size, compiled=compiled, **{**row, **taken})
 
 
 def _timed(place: Place, work: Work, sides: Sequence[Side]) -> list[dict[str, Any]]:
