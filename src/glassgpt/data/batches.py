@@ -1,7 +1,8 @@
 """Batches as a pure function of (seed, number): batch k can be made without batch k - 1."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from operator import index
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,12 +10,47 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glassgpt.data.tokens import token_type
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, reason, show
 
 
 def as_token_array(ids: Sequence[int], vocab_size: int) -> NDArray[np.integer]:
-    """Ids in the smallest unsigned integers that hold the vocabulary."""
-    return np.asarray(ids, dtype=token_type(vocab_size))
+    """Ids in the smallest unsigned integers that hold the vocabulary.
+
+    Raises:
+        UserError: an id is not in the vocabulary, or no whole number.
+    """
+    vocab_size = _whole_number("vocab_size", vocab_size, most=2**32)
+    array = _whole_numbers("ids", ids)
+    if len(array) and not 0 <= int(array.min()) <= int(array.max()) < vocab_size:
+        raise UserError(f"ids from {array.min()} to {array.max()}: with vocab_size {vocab_size}, 0 to {vocab_size - 1}")
+    return array.astype(token_type(vocab_size), copy=False)
+
+
+def _whole_number(name: str, value: int, most: int = 2**62) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        raise UserError(f"{name} {show(value)}: a whole number is needed") from None
+    if not 1 <= number <= most:
+        raise UserError(f"{name} {show(number)}: from 1 to {most:,}")
+    return number
+
+
+def _whole_numbers(name: str, values: Any) -> NDArray[np.integer]:
+    """One row of whole numbers; what is mapped into memory stays there.
+
+    Raises:
+        UserError: they are anything else.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{name}: a row of whole numbers is needed: {reason(error)}") from None
+    if array.ndim == 1 and not len(array):
+        return array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise UserError(f"{name}: a row of whole numbers is needed, not {array.ndim} dimensions of {array.dtype}")
+    return array
 
 
 class Batches:
@@ -35,7 +71,7 @@ class Batches:
         n_windows: how many different windows there are.
 
     Raises:
-        UserError: the text, or every document, is shorter than one window.
+        UserError: the text, or every document, is shorter than one window, or an argument makes no sense.
     """
 
     def __init__(
@@ -49,10 +85,15 @@ class Batches:
         stride: int | None = None,
         documents: NDArray[np.integer] | None = None,
     ):
-        self.ids, self.block_size, self.batch_size = ids, block_size, batch_size
+        if order not in ("windows", "epochs"):
+            raise UserError(f"order {show(order)}: windows or epochs")
+        self.ids = _whole_numbers("ids", ids)
+        self.block_size = block_size = _whole_number("block_size", block_size)
+        self.batch_size = _whole_number("batch_size", batch_size)
         self.seed, self.order = seed, order
-        self.stride = (stride or block_size) if order == "epochs" else 1
-        self._begins, lengths = _extents(ids, documents)
+        stride = block_size if stride is None else _whole_number("stride", stride)
+        self.stride = stride if order == "epochs" else 1
+        self._begins, lengths = _extents(self.ids, documents)
         longest = int(lengths.max(initial=0))
         if longest < block_size + 1:
             shorter = f", or --model.block-size {longest - 1} or less" if longest > 1 else ""
@@ -117,7 +158,7 @@ class Windows:
             not predicted. None: the text is taken as one.
 
     Raises:
-        UserError: there are not even two tokens.
+        UserError: there are not even two tokens, or an argument makes no sense.
     """
 
     def __init__(
@@ -129,15 +170,17 @@ class Windows:
         max_tokens: int | None = None,
         documents: NDArray[np.integer] | None = None,
     ):
-        begins, lengths = _extents(ids, documents)
+        self.ids = _whole_numbers("ids", ids)
+        self.block_size = block_size = _whole_number("block_size", block_size)
+        self.batch_size = _whole_number("batch_size", batch_size)
+        begins, lengths = _extents(self.ids, documents)
         counts = np.maximum(0, -(-(lengths - 1) // block_size))  # windows in each document
         if not counts.any():
             raise UserError(f"a text of {len(ids)} tokens cannot be evaluated: it takes two or more")
-        self.ids, self.block_size, self.batch_size = ids, block_size, batch_size
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # number in its document
         self.starts = np.repeat(begins, counts) + block_size * within
         self.lengths = np.minimum(block_size, np.repeat(begins + lengths, counts) - 1 - self.starts)
-        if max_tokens is not None and max_tokens < self.tokens:
+        if max_tokens is not None and _whole_number("max_tokens", max_tokens) < self.tokens:
             wanted = max(1, max_tokens // block_size)
             chosen = np.linspace(0, len(self.starts) - 1, min(wanted, len(self.starts))).astype(int)
             self.starts, self.lengths = self.starts[chosen], self.lengths[chosen]
@@ -161,5 +204,7 @@ def _extents(
     ids: NDArray[np.integer], documents: NDArray[np.integer] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where documents begin, and how long they are."""
-    begins = np.zeros(1, np.int64) if documents is None else np.asarray(documents, dtype=np.int64)
+    begins = np.zeros(1, np.int64) if documents is None else _whole_numbers("documents", documents).astype(np.int64)
+    if len(begins) and not (begins[0] >= 0 and begins[-1] <= len(ids) and np.all(begins[:-1] <= begins[1:])):
+        raise UserError(f"documents: where each begins is needed, in order, from 0 to {len(ids)}")
     return begins, np.diff(begins, append=len(ids))

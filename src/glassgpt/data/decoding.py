@@ -79,12 +79,17 @@ def unescaped(text: str) -> str:
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
-def is_text(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, cut anywhere, can be read as text."""
+def is_text(head: bytes, *, whole: bool = False) -> bool:
+    """Whether a file that begins with these bytes can be read as text.
+
+    Args:
+        head: cut anywhere, also within a character.
+        whole: there are no more.
+    """
     if b"\x00" in head or head.startswith(b"%PDF-"):  # which may begin with kilobytes of plain ASCII
         return False
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
     except UnicodeDecodeError:
         return False
     return True

@@ -87,7 +87,8 @@ class _Texts(_Walk):
         if bare_suffix(path) in (*TEXT_SUFFIXES, *ROW_SUFFIXES):
             return True  # if it is not, that is said when it is read
         try:
-            text = is_text(next(unpacked(path), b""))
+            chunks = unpacked(path)
+            text = is_text(next(chunks, b""), whole=next(chunks, None) is None)
         except UserError:  # it may not be read, or is not packed as its name says
             text = False
         if not text:

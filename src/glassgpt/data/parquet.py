@@ -67,7 +67,7 @@ def _column(file: Any, group: int, text_field: str) -> Any:
 
 
 def _rows_at_once(parquet: Any, path: Path, group: int, facts: Any, text_field: str) -> int:
-    """How many rows of a group are at most about `MOST_ROW` of text; 0: not even one.
+    """How many rows of a group are about `MOST_ROW` of text; 0: even one is several times as much.
 
     A long text that many rows have may be in the file once, in a dictionary, so that little is known from sizes.
     """
@@ -78,7 +78,7 @@ def _rows_at_once(parquet: Any, path: Path, group: int, facts: Any, text_field: 
             batch = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[text_field]))
             lengths = load("pyarrow.compute", "reading parquet").binary_length(batch.column(0).dictionary)
             largest = max(largest, *lengths.drop_null().to_pylist(), 0)
-    return min(_ROWS, MOST_ROW // max(1, largest))
+    return min(_ROWS, max(MOST_ROW // max(1, largest), int(largest <= 4 * MOST_ROW)))
 
 
 def _texts(column: Any, name: str, number: int) -> list[str]:
