@@ -42,6 +42,10 @@ def comparable(run: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in timing} for row in read_metrics(run / "metrics.jsonl")]
 
 
+class Killed(BaseException):
+    """What ends a run with no chance to save anything, or to say anything, as a kill would."""
+
+
 class StopAt:
     """Interrupts a run at some steps, as Ctrl-C would, by wrapping the trainer's step."""
 

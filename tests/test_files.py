@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import count
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glassgpt import files
+from glassgpt import files, locks
 
 
 def names(folder: Path) -> list[str]:
@@ -147,7 +149,7 @@ def test_a_file_system_without_locks_is_named_and_the_work_is_done(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: refuse())
-    with pytest.warns(UserWarning, match="no locks"), files.holding(tmp_path / ".lock"):
+    with pytest.warns(UserWarning, match="no locks"), locks.holding(tmp_path / ".lock"):
         (tmp_path / "done").touch()
     assert names(tmp_path) == ["done"]
 
@@ -171,3 +173,21 @@ def test_folders_made_for_nothing_go_again(tmp_path: Path) -> None:
     with files.having_folder(tmp_path / "there" / "new" / "deep"):
         pass
     assert names(tmp_path / "there") == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what a killed process left stays there")
+def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    """And what a running one, or one of another machine, is writing stays."""
+    script = "import os, sys; from pathlib import Path; from glassgpt.files import temporary_name as name\n"
+    script += "name(Path(sys.argv[1])).touch(); name(Path(sys.argv[2])).mkdir(); os.kill(os.getpid(), 9)"
+    file, folder = tmp_path / "a[b].txt", tmp_path / "folder"
+    subprocess.run([sys.executable, "-c", script, file, folder], check=False)
+    assert len(names(tmp_path)) == 2
+    theirs = tmp_path / f".a[b].txt.{2**22 + 1}-00000000-0.tmp"
+    mine = files.temporary_name(file)
+    for path in (theirs, mine):
+        path.touch()
+    files.write_text(file, "text")
+    with files.creating_folder(folder):
+        pass
+    assert names(tmp_path) == sorted([theirs.name, mine.name, file.name, folder.name])

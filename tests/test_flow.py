@@ -25,7 +25,7 @@ from glassgpt.training.events import Step
 from glassgpt.training.flow import Flow, part_of
 from glassgpt.training.trainer import Trainer
 from tests.conftest import SMALL, call
-from tests.small_runs import QUIET, StopAt, comparable, recipe_for, same
+from tests.small_runs import QUIET, Killed, StopAt, comparable, recipe_for, same
 
 TINY = ModelConfig(
     vocab_size=11, n_layer=2, n_head=2, n_embd=16, block_size=8, activation="relu", qk_norm=True, tie_weights=False
@@ -270,10 +270,10 @@ def killed(run: Path, text_file: Path, at: int, **settings) -> None:
 
     def step(trainer: Trainer) -> Step:
         if trainer.progress.step == at:
-            raise MemoryError  # nothing gets to save anything
+            raise Killed  # nothing gets to save anything
         return original(trainer)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Trainer, "_step", step)
         session.train(recipe_for(text_file, training=settings), run, QUIET)
     if (run / "gradients.jsonl").exists():

@@ -114,7 +114,7 @@ def test_counters_that_are_none_change_no_trainer(
         state["progress"] = progress
         forget_digest(state)
 
-    change(stopped, edit)
+    file = change(stopped, edit)
     loaded = []
     original = Trainer.load_state
 
@@ -123,7 +123,7 @@ def test_counters_that_are_none_change_no_trainer(
         original(self, model, optimizer, counters)
 
     monkeypatch.setattr(Trainer, "load_state", load_state)
-    assert "its counters are no numbers" in said(stopped)
+    assert f"{file}: damaged: progress" in said(stopped)
     assert loaded == [15]
 
 

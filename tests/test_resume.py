@@ -22,7 +22,7 @@ from glassgpt.training.changes import FREE_FIELDS
 from glassgpt.training.checkpoints import list_checkpoints, load_newest_checkpoint, save_checkpoint
 from glassgpt.training.trainer import Checkpoint, Step, Trainer
 from tests.conftest import TEXT
-from tests.small_runs import QUIET, StopAt, comparable, recipe_for, same
+from tests.small_runs import QUIET, Killed, StopAt, comparable, recipe_for, same
 
 
 @pytest.mark.parametrize("stops", [[1], [5], [13, 14], [3, 20, 29]], ids=str)
@@ -63,12 +63,12 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
 
     def step(trainer: Trainer) -> Step:
         if trainer.progress.step == 18:
-            raise MemoryError  # nothing gets to save anything
+            raise Killed  # nothing gets to save anything
         return original(trainer)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", step)
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             session.train(recipe, tmp_path / "killed", QUIET)
     with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 18, "tok')  # a line cut short
@@ -204,8 +204,8 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(
     recipe = recipe_for(text_file)
     session.train(recipe, tmp_path / "whole", QUIET)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", lambda trainer: (_ for _ in ()).throw(MemoryError))
-        with pytest.raises(MemoryError):
+        patch.setattr(Trainer, "_step", lambda trainer: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
             session.train(recipe, tmp_path / "killed", QUIET)
     assert session.resume(tmp_path / "killed", {}, QUIET)
     assert comparable(tmp_path / "whole") == comparable(tmp_path / "killed")

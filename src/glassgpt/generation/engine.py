@@ -19,6 +19,7 @@ from glassgpt.generation.decoder import Mode, Weights, make_decoder
 from glassgpt.generation.requests import FinishReason, Produced, Request
 from glassgpt.generation.sampling import TokenLogprobs, TokenSampler, log_probabilities
 from glassgpt.model.gpt import GPT
+from glassgpt.waiting import begin_work
 
 __all__ = ["Engine", "FinishReason", "Produced", "Request"]
 
@@ -104,6 +105,7 @@ class Engine:
             "tell": tell,
         }
         self._decoder = make_decoder(model, self.slots, block_size, **options)
+        self._device = self._decoder.device
         self.block_size = self._decoder.block_size
         self.rotating = rotating
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -157,6 +159,7 @@ class Engine:
         Where a request fails, in its prompt or its logits, it is forgotten and the error raised; all others go on with
         the next step, which brings what this one had produced for them, too.
         """
+        begin_work(self._device)
         going_on = list(self._running.values())
         while self._waiting and len(self._running) < self.slots:
             self._admit()

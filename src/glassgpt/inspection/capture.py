@@ -14,6 +14,7 @@ from glassgpt.model.attention import CausalSelfAttention, attention_scores, atte
 from glassgpt.model.cache import KVCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.layers import Block
+from glassgpt.model.modes import evaluating
 
 Ids = Sequence[int] | Tensor
 _Keep = Callable[[str, Tensor], None]
@@ -165,12 +166,8 @@ def read(model: nn.Module, ids: Ids, cache: KVCache | None = None) -> Tensor:
     if not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocabulary:
         wrong = tokens[(tokens < 0) | (tokens >= model.config.vocabulary)][0]
         raise UserError(f"token id {wrong} is not in the vocabulary (0 to {model.config.vocabulary - 1})")
-    training = [module for module in model.modules() if module.training]
-    try:
-        logits: Tensor = model.eval()(tokens[None].to(model.token_embedding.weight.device), cache)
-    finally:
-        for module in training:  # each as it was: a part of it may be frozen
-            module.training = True
+    with evaluating(model):
+        logits: Tensor = model(tokens[None].to(model.token_embedding.weight.device), cache)
     return logits
 
 

@@ -1,35 +1,36 @@
 """A folder with all that can be seen of one model and one text: the page, pictures, and the data behind them."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.files import (
-    FileLockedError,
     check_no_file,
+    discard,
     having_folder,
-    holding,
     is_temporary,
     remove_leftovers,
     sync_file,
     sync_folder,
+    temporary_name,
 )
 from glassgpt.generation.text import prompt_ids
 from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import LIMIT, write_page
 from glassgpt.inspection.tables import write_tables
+from glassgpt.locks import FileLockedError, holding
+from glassgpt.paths import expand
 from glassgpt.runs import Run
+from glassgpt.training.drawing import load_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE, DATA, PICTURES, LOCK = "page.html", "data", "pictures", ".inspect.lock"
+PAGE, DATA, PICTURES, LOCK, BEFORE = "page.html", "data", "pictures", ".inspect.lock", "before"
 MARK = b'<meta name="generator" content="glassgpt inspect">'
 OURS = re.compile(
     r"(text|tokens|lens|heads|attention|attention-layer-\d+-head-\d+|embedding|neighbours|positions"
@@ -71,7 +72,10 @@ def inspect_run(run: Run, prompt: str, out: str | Path, *, crop: bool = False, p
             or the folder holds something else, or is being written to.
         OSError: it cannot be written.
     """
-    out = Path(out)
+    if not isinstance(run, Run) or not isinstance(prompt, str):
+        wanted = "run: a glassgpt.Run is" if not isinstance(run, Run) else "prompt: a str is"
+        raise TypeError(f"{wanted} needed, not {show(prompt if isinstance(run, Run) else run)}")
+    out = expand(out)
     check_out(out)
     as_gpt(run.model)
     ids = prompt_ids(run.tokenizer, prompt, run.block_size, crop=crop)
@@ -123,6 +127,7 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
     """
     try:
         with having_folder(out), holding(out / LOCK):
+            _put_back(out)
             check_out(out)
             remove_leftovers(out)
             return _write(findings, out, pictures, limit)
@@ -134,31 +139,65 @@ def write_report(findings: Findings, out: Path, *, pictures: bool = True, limit:
 
 def _write(findings: Findings, out: Path, pictures: bool, limit: int) -> Summary:
     """Write all of it aside, then put it in its place: whatever goes wrong before, what was there stays."""
-    aside = out / f".inspection.{os.getpid()}.tmp"
+    aside = temporary_name(out / "inspection")
+    is_whole = True
     try:
         (aside / DATA).mkdir(parents=True)
         page = write_page(aside / PAGE, findings, limit=limit)
         left_out = [f"{what}: not on the page" for what in page.left_out] + write_tables(findings, aside / DATA)
         if pictures:
-            _draw(findings, aside / PICTURES)
+            try:
+                load_matplotlib()
+            except UserError as error:
+                left_out.append(str(error))
+            else:
+                _draw(findings, aside / PICTURES)
         written = [aside / PAGE, *(file for name in (DATA, PICTURES) for file in sorted((aside / name).glob("*")))]
         for file in written:
             sync_file(file)
         names = [file.relative_to(aside) for file in written]
-        (aside / "before").mkdir()
-        (aside / PAGE).replace(out / PAGE)  # from here on renames alone: a moment
-        for name in (DATA, PICTURES):
-            if (out / name).exists():
-                (out / name).rename(aside / "before" / name)
-            if (aside / name).exists():
-                (aside / name).rename(out / name)
+        (aside / BEFORE).mkdir()
+        is_whole = False
+        _exchange(aside, out)
+        is_whole = True
         sync_folder(out)
     except OSError as error:  # named as it would be called in the end
         error.filename = str(error.filename or out).replace(str(aside), str(out))
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if is_whole or not any((aside / BEFORE).iterdir()):  # else it is put back the next time
+            discard(aside)
     return Summary(out, len(findings.ids), page.bytes, names, left_out)
+
+
+def _exchange(aside: Path, out: Path) -> None:
+    """Put the new parts in place of the old ones, which go to `aside`; if a rename fails, put the old ones back.
+
+    These are renames alone: a moment. The page comes last: it stands for all of it, and is there at any time.
+    """
+    done: list[tuple[Path, Path]] = []
+
+    def move(source: Path, target: Path) -> None:
+        if source.exists():
+            source.rename(target)
+            done.append((source, target))
+
+    try:
+        for name in (DATA, PICTURES):
+            move(out / name, aside / BEFORE / name)
+            move(aside / name, out / name)
+        (aside / PAGE).replace(out / PAGE)
+    except BaseException:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+
+
+def _put_back(out: Path) -> None:
+    """Put back what a process that was killed in the middle of `_exchange` had taken away, if nothing replaced it."""
+    for old in out.glob(f".inspection.*.tmp/{BEFORE}/*"):
+        if is_temporary(old.parent.parent) and not (out / old.name).exists():
+            old.rename(out / old.name)
 
 
 def _draw(findings: Findings, folder: Path) -> None:

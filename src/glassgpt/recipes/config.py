@@ -66,6 +66,12 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of matrix products. auto: the fastest that the device has in hardware"
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Number of CPU threads (default: chosen by a short trial when the run begins, and kept in the run)",
+    )
     compile: bool = Field(
         False, description="torch.compile: slow to begin, then faster; falls back where no compiler is"
     )

@@ -1,21 +1,25 @@
 """What training writes: the names of the files in a run folder, who may write them, and reading them back."""
 
 import errno
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from glassgpt import files
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
-from glassgpt.errors import UserError
-from glassgpt.files import holding, replacing
-from glassgpt.paths import expand
-from glassgpt.reading import read_json_lines, read_toml
-from glassgpt.recipes import Recipe, save_recipe
+from glassgpt.errors import UserError, reason
+from glassgpt.files import replacing
+from glassgpt.locks import FileLockedError, holding
+from glassgpt.paths import as_word, expand
+from glassgpt.reading import read_json_as, read_json_lines, read_toml
+from glassgpt.recipes import MOST_BYTES, Recipe, save_recipe
+from glassgpt.runs.schemas import FlowRow, MetricsRow, Summary
 from glassgpt.tokenizers import Tokenizer, load_tokenizer
 
 
@@ -44,14 +48,15 @@ class RunFolder:
         """Make sure that a new run may be made here.
 
         Raises:
-            UserError: something is there already.
+            TakenError: something is there already.
         """
         if self.recipe.exists():
-            raise UserError(
-                f"{self.path}: holds a run already: go on with --resume {self.path}, or choose another with --out"
+            raise TakenError(
+                f"{self.path}: holds a run already: resume it with --resume {as_word(self.path)}, or choose another "
+                "with --out"
             )
-        if self.path.exists() and not (self.path.is_dir() and all(map(self._is_begun, self.path.iterdir()))):
-            raise UserError(f"{self.path}: exists and is not an empty folder: choose another with --out")
+        if os.path.lexists(self.path) and not (self.path.is_dir() and all(map(self._is_begun, self.path.iterdir()))):
+            raise TakenError(f"{self.path}: exists and is not an empty folder: choose another with --out")
 
     def _is_begun(self, path: Path) -> bool:
         """Whether this is what someone who was about to make a run, and was killed, has left beside the lock."""
@@ -68,30 +73,58 @@ class RunFolder:
         Raises:
             UserError: someone has moved or removed it, and may have put another in its place.
         """
-        now = [files.identity(self.path), files.identity(self.lock) or self._locked[1]] if self._locked else []
-        if now != self._locked or not self.recipe.exists():
+        if not (self._is_locked_one() and self.recipe.exists()):
             raise UserError(f"{self.path}: the run folder has been moved or removed while training: nothing is saved")
+
+    def _is_locked_one(self) -> bool:
+        """Whether folder and lock are those that were locked, if they were."""
+        now = [files.identity(self.path), files.identity(self.lock) or self._locked[1]] if self._locked else []
+        return now == self._locked
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others from training in this folder. It is made if it is not there, and goes again if it stays empty.
 
+        Within this context it may be entered again.
+
         Raises:
-            UserError: someone trains in it, or it cannot be written.
+            TakenError: someone trains in it.
+            UserError: it cannot be written.
         """
         try:
-            with files.having_folder(self.path), holding(self.lock):
-                self._locked = [files.identity(self.path), files.identity(self.lock)]
+            if self._locked:
                 yield
-        except files.FileLockedError:
-            raise UserError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
+                return
+            with ExitStack() as held:
+                self._take(held)
+                yield
+        except FileLockedError:
+            raise TakenError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
         except OSError as error:
-            reason = error.strerror or error
-            if not self.recipe.exists():  # a new run
-                raise UserError(f"{self.path}: cannot be written: {reason}: choose another with --out") from None
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-                raise UserError(f"{self.path}: cannot be written: {reason}: make it writable, or copy it") from None
-            raise UserError(f"{self.path}: {reason}: what was saved before is as it was") from None
+            raise self._explained(error) from None
+
+    def _take(self, held: ExitStack) -> None:
+        held.callback(self._locked.clear)
+        for tries_left in reversed(range(3)):
+            try:
+                held.enter_context(files.having_folder(self.path))
+                held.enter_context(holding(self.lock))
+                break
+            except FileNotFoundError:  # another process has just let go of the folder, and removed it
+                if not tries_left:
+                    raise
+        self._locked += [files.identity(self.path), files.identity(self.lock)]
+
+    def _explained(self, error: OSError) -> OSError | UserError:
+        """What to say of an error while this folder was locked; one about a file elsewhere is as it is."""
+        named = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if named is not None and named != self.path and self.path not in named.parents:
+            return error
+        if not self.recipe.exists():  # a new run
+            return UserError(f"{self.path}: cannot be written: {reason(error)}: choose another with --out")
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            return UserError(f"{self.path}: cannot be written: {reason(error)}: make it writable, or copy it")
+        return UserError(f"{self.path}: {reason(error)}: what was saved before is as it was")
 
     def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
         """Write what a run begins with, in a folder that is locked. The recipe comes last: it makes it a run folder.
@@ -106,6 +139,7 @@ class RunFolder:
             OSError: what is to be in it cannot be written.
         """
         self.check_free()
+        self._remove_begun()  # what a killed process left
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             if stdin is not None:
@@ -113,17 +147,31 @@ class RunFolder:
                     shutil.copyfile(stdin, temporary)
             tokenizer.save(self.tokenizer)
             save_recipe(recipe, self.recipe)
-        except OSError:
+        except BaseException:
             self._remove_begun()
             raise  # `locked` says so
 
     def _remove_begun(self) -> None:
         """Remove what `create` made, and nothing else."""
-        for file in (self.recipe, self.tokenizer, self.input):
+        for file in (self.recipe, self.tokenizer, self.input, *filter(files.is_temporary, self.path.glob(".*.tmp"))):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
         with suppress(OSError):
             self.checkpoints.rmdir()  # if it is empty
+
+    def remove(self) -> None:
+        """Remove a run that this process made, and that came to nothing; what others put beside it stays.
+
+        Whenever this is cut off, what is left is a run, or free for one.
+        """
+        if not self._is_locked_one():
+            return
+        for folder in (self.tensorboard, self.wandb):
+            files.discard(folder)
+        for file in (self.metrics, self.gradients, self.samples, self.weights):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        self._remove_begun()
 
     def read_recipe(self) -> Recipe:
         """What the run was asked for.
@@ -135,7 +183,7 @@ class RunFolder:
             raise UserError(f"{self.path}: no such run folder")
         if not self.recipe.exists():
             raise UserError(f"{self.path}: not a run folder (no recipe.toml in it)")
-        return Recipe.parse(read_toml(self.recipe, "a run's recipe"), str(self.recipe))
+        return Recipe.parse(read_toml(self.recipe, "a run's recipe", MOST_BYTES), str(self.recipe))
 
     def read_tokenizer(self, recipe: Recipe) -> Tokenizer:
         """The run's tokenizer, made sure to be the one that it began with.
@@ -163,14 +211,64 @@ class RunFolder:
         return open_tokens(recipe.data, tokenizer, stdin=self.input)
 
 
-def read_metrics(path: Path, first: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a metrics file, or the `first` so many; a last line that a crash cut short is left out.
+class TakenError(UserError):
+    """A run cannot be made in this folder: something is there already, or someone trains in it."""
+
+
+@contextmanager
+def reserve(name: str, parent: Path = Path("runs")) -> Iterator[RunFolder]:
+    """Hold the first of runs/NAME, runs/NAME-2, … that is free, so that no other process takes it meanwhile.
+
+    It is made, and goes again if nothing comes to be in it.
 
     Raises:
-        UserError: another line is damaged.
+        UserError: it cannot be made.
     """
-    rows = read_json_lines(path, "metrics", dict[str, Any])[:first]
+    for number in count(1):
+        folder = RunFolder(parent / (name if number == 1 else f"{name}-{number}"))
+        with ExitStack() as held:
+            try:
+                folder.check_free()
+                held.enter_context(folder.locked())
+                folder.check_free()  # again: someone may have been there in between
+            except TakenError:
+                continue
+            yield folder
+            return
+
+
+def read_metrics(path: Path) -> list[MetricsRow]:
+    """The lines of a metrics file, none if it is not there; a last line that a crash cut short is left out.
+
+    Raises:
+        UserError: another line is damaged, or the file cannot be read.
+    """
+    return whole_rows(path, read_json_lines(path, "metrics", MetricsRow))
+
+
+Row = TypeVar("Row", MetricsRow, FlowRow)
+
+
+def whole_rows(path: Path, rows: Sequence[Row | None]) -> list[Row]:
+    """The rows of a file, one for each line, made sure that none is damaged and that their steps do not fall.
+
+    Raises:
+        UserError: one is damaged.
+    """
+    whole: list[Row] = []
     for number, row in enumerate(rows, 1):
-        if row is None or not isinstance(row.get("step"), int):
-            raise UserError(f"{path}: damaged: line {number}: mend it, or remove the line")
-    return [row for row in rows if row is not None]
+        if row is None or (whole and row["step"] < whole[-1]["step"]):
+            raise UserError(f"{path}: damaged: line {number}: fix it, or remove the line")
+        whole.append(row)
+    return whole
+
+
+def read_summary(folder: RunFolder) -> Summary | None:
+    """The summary that training wrote at its end; None if there is none yet.
+
+    Raises:
+        UserError: it is damaged, or cannot be read.
+    """
+    if not os.path.lexists(folder.summary):
+        return None
+    return read_json_as(folder.summary, "a run's summary", Summary)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from glassgpt.errors import UserError
 from glassgpt.generation.config import SamplingConfig
-from glassgpt.reading import read_json
-from glassgpt.runs.folder import RunFolder, read_metrics
+from glassgpt.runs.folder import RunFolder, read_metrics, read_summary
+from glassgpt.runs.schemas import MetricsRow, Summary
 from glassgpt.tensor_files import load_tensors
 
 if TYPE_CHECKING:
@@ -81,17 +81,20 @@ class Run:
         """The most tokens that the model looks at."""
         return self.recipe.model.block_size
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[MetricsRow]:
         """The lines of the metrics file."""
         return read_metrics(self.folder.metrics)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The summary that training wrote at its end.
 
         Raises:
-            UserError: there is none yet.
+            UserError: there is none yet, or it is damaged.
         """
-        return read_json(self.folder.summary, "a run's summary (training writes it at its end)")
+        summary = read_summary(self.folder)
+        if summary is None:
+            raise UserError(f"{self.folder.summary}: no such file: training writes it at its end")
+        return summary
 
     def generate(self, prompt: str | None = None, *, seed: int = 0, crop_prompt: bool = False, **sampling: Any) -> str:
         """Write text after a prompt.

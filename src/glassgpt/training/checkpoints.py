@@ -1,6 +1,5 @@
 """Checkpoints: folders that are complete or not there, the newest first when one is looked for."""
 
-import filecmp
 import hashlib
 import json
 import re
@@ -8,16 +7,18 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, cast
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
-from glassgpt.errors import DamagedError, UserError
+from glassgpt.errors import DamagedError, UserError, reason
 from glassgpt.files import creating_folder, remove_folder, replacing, write_json
-from glassgpt.reading import read_json, sha256_of
+from glassgpt.paths import as_word
+from glassgpt.reading import checked, read_json, sha256_of
 from glassgpt.recipes import Recipe
-from glassgpt.tensor_files import load_tensors, save_tensors
+from glassgpt.runs.schemas import Scaler
+from glassgpt.tensor_files import check_tensors, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from glassgpt.training.trainer import Trainer
@@ -66,7 +67,7 @@ def recipe_of_newest(folder: Path) -> dict[str, Any] | None:
     for path in list_checkpoints(folder):
         with suppress(UserError):
             made_with = _read_state(path).get("recipe")
-            if isinstance(made_with, dict):
+            if made_with is not None:
                 return made_with
     return None
 
@@ -81,12 +82,16 @@ def restore_best_weights(trainer: "Trainer", folder: Path, weights: Path) -> Pat
     """
     checkpoint = _path(folder, trainer.progress.best_step or trainer.progress.step)
     best = checkpoint / "model.safetensors"
-    if best.exists() and not (weights.exists() and filecmp.cmp(best, weights, shallow=False)):
-        with suppress(DamagedError):  # then those on the disk are the better ones
-            _check_tensors(checkpoint, _read_json(checkpoint))
-            with replacing(weights) as temporary:
-                shutil.copyfile(best, temporary)
-            return checkpoint
+    with suppress(DamagedError):  # of the checkpoint: then those on the disk are the better ones
+        wanted = sha256_of(best)
+        with suppress(DamagedError):  # of the weights: gone, or something else
+            if sha256_of(weights) == wanted:
+                return None
+        _check_digests(checkpoint, _read_state(checkpoint))
+        check_tensors("the model's", load_tensors(best), trainer.model.state_dict())
+        with replacing(weights) as temporary:
+            shutil.copyfile(best, temporary)
+        return checkpoint
     return None
 
 
@@ -102,50 +107,59 @@ def step_of(path: Path) -> int | None:
     return int(digits[1]) if digits and path == _path(path.parent, int(digits[1])) else None
 
 
-def load_newest_checkpoint(trainer: "Trainer", folder: Path, tell: Callable[[str], None]) -> None:
+def load_newest_checkpoint(trainer: "Trainer", folder: Path, tell: Callable[[str], None]) -> list[Path]:
     """Let a trainer go on from the newest checkpoint that is whole; `tell` is told of each one that is damaged.
 
     Where there is none yet, the trainer stays at its first step, which is the same as going on.
 
+    Returns:
+        Those that are damaged, which the run will pass again.
+
     Raises:
         UserError: there are some, but all are damaged, or it cannot be read just now, or a newer glassgpt wrote it.
     """
-    checkpoints = list_checkpoints(folder)
-    for path in checkpoints:
+    damaged: list[Path] = []
+    for path in list_checkpoints(folder):
         try:
             _load(trainer, path)
         except DamagedError as error:
             tell(f"{error}: trying the checkpoint before it")
+            damaged.append(path)
         else:
-            for damaged in checkpoints[: checkpoints.index(path)]:
-                remove_folder(damaged)  # the run passes there again
-            return
-    if checkpoints:
+            return damaged
+    if damaged:
         raise UserError(f"{folder}: all checkpoints are damaged: {advice_to_begin_anew(folder.parent)}")
+    return []
 
 
 def advice_to_begin_anew(run: Path) -> str:
     """What to do about a run that cannot go on."""
-    return f"bring back the old files, or begin a new run: glassgpt train {quote(str(run / 'recipe.toml'))}"
+    return f"bring back the old files, or begin a new run: glassgpt train {as_word(run / 'recipe.toml')}"
 
 
 def _load(trainer: "Trainer", path: Path) -> None:
     state = _read_state(path)
-    _check_tensors(path, state)
+    _check_digests(path, state)
     tensors = [load_tensors(path / name) for name in TENSOR_FILES]
     try:
-        trainer.load_state(tensors[0], tensors[1], state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DamagedError(f"{path}: not a checkpoint of this model: {reason}") from None
+        trainer.load_state(tensors[0], tensors[1], {"progress": state["progress"], "scaler": state["scaler"]})
+    except ValueError as error:
+        raise DamagedError(f"{path}: not a checkpoint of this model: {reason(error)}") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return read_json(path / STATE_FILE, "a checkpoint's state")
+class State(TypedDict):
+    """What state.json holds. Older checkpoints have no digests, and no recipe."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    version: int
+    progress: dict[str, Any]  # `events.Progress`
+    scaler: dict[str, Any]  # `runs.schemas.Scaler`
+    recipe: NotRequired[dict[str, Any] | None]
+    sha256: NotRequired[dict[str, str]]
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's state, made sure to be what was written; older checkpoints have no digest of it.
+def _read_state(path: Path) -> State:
+    """A checkpoint's state, made sure to be what was written.
 
     Raises:
         DamagedError: it is not, or not that of this step.
@@ -153,22 +167,23 @@ def _read_state(path: Path) -> dict[str, Any]:
     """
     from glassgpt.training.events import Progress
 
-    file, state = path / STATE_FILE, _read_json(path)
-    version = state.get("version")
-    if type(version) is not int:
-        raise DamagedError(f"{file}: damaged: its version is {version!r}")
-    if version > VERSION:
+    file = path / STATE_FILE
+    raw = read_json(file, "a checkpoint's state")
+    version = raw.get("version")
+    if type(version) is int and version > VERSION:
         raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}): update it")
-    digests = state.get("sha256") or {}
-    own = _digest({name: value for name, value in state.items() if name != "sha256"})
+    digests = raw.get("sha256") or {}
+    own = _digest({name: value for name, value in raw.items() if name != "sha256"})
     if not isinstance(digests, dict) or digests.get(STATE_FILE, own) != own:
         raise DamagedError(f"{file}: damaged: its SHA-256 differs")
     try:
-        step = TypeAdapter(Progress).validate_json(json.dumps(state.get("progress")), strict=True).step
-    except ValueError:
-        raise DamagedError(f"{file}: damaged: its counters are no numbers") from None
-    if step != step_of(path):
-        raise DamagedError(f"{file}: damaged: it is about step {step}")
+        state = checked(raw, State)
+        progress = Progress.parse(state["progress"])
+        checked(state["scaler"], cast(type[Scaler], Scaler))
+    except ValueError as error:
+        raise DamagedError(f"{file}: damaged: {reason(error)}") from None
+    if progress.step != step_of(path):
+        raise DamagedError(f"{file}: damaged: it is about step {progress.step}")
     return state
 
 
@@ -177,7 +192,7 @@ def _digest(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def _check_tensors(path: Path, state: dict[str, Any]) -> None:
+def _check_digests(path: Path, state: State) -> None:
     """Make sure that the tensors are those that were written; older checkpoints do not say which those are.
 
     Raises:
@@ -187,5 +202,5 @@ def _check_tensors(path: Path, state: dict[str, Any]) -> None:
     if digests is None:
         return
     for name in TENSOR_FILES:
-        if not isinstance(digests, dict) or sha256_of(path / name) != digests.get(name):
+        if sha256_of(path / name) != digests.get(name):
             raise DamagedError(f"{path / name}: damaged: its SHA-256 differs")

@@ -6,11 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, printable
 from glassgpt.model.sizing import sizes
-from glassgpt.reading import read_json
 from glassgpt.recipes import Recipe
-from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.runs import RunFolder, read_metrics, read_summary
 from glassgpt.training.checkpoints import list_checkpoints, step_of
 from glassgpt.training.drawing import (
     MARKS,
@@ -22,6 +21,7 @@ from glassgpt.training.drawing import (
     line_style,
     new_figure,
     plain,
+    quietly,
     save_figure,
 )
 
@@ -82,13 +82,13 @@ def read_compared(path: Path, name: str) -> Compared:
     folder = RunFolder(path)
     recipe = folder.read_recipe()
     rows = read_metrics(folder.metrics)
-    try:
-        evaluated = [row for row in rows if row["val_bits_per_byte"] is not None]
-        curve = [(row["seconds"], row["bytes"], row["val_bits_per_byte"]) for row in evaluated]
-        speeds = [row["tokens_per_second"] for row in rows if row["tokens_per_second"] is not None]
-        seconds, steps = (rows[-1]["seconds"], rows[-1]["step"]) if rows else (0.0, 0)
-    except (KeyError, TypeError):
-        raise UserError(f"{folder.metrics}: made by an older glassgpt, without bits per byte: train again") from None
+    if not all("val_bits_per_byte" in row and "seconds" in row and "bytes" in row for row in rows):
+        raise UserError(f"{folder.metrics}: made by an older glassgpt, without bits per byte: train again")
+    curve = [
+        (row["seconds"], float(row["bytes"]), bits) for row in rows if (bits := row["val_bits_per_byte"]) is not None
+    ]
+    speeds = [speed for row in rows if (speed := row.get("tokens_per_second")) is not None]
+    seconds, steps = (rows[-1]["seconds"], rows[-1]["step"]) if rows else (0.0, 0)
     return Compared(
         name=name,
         recipe=recipe,
@@ -104,16 +104,16 @@ def read_compared(path: Path, name: str) -> Compared:
 
 def _is_finished(folder: RunFolder, steps: int) -> bool:
     """Whether its summary is about all of it: a run that was given more steps has an older one until it ends."""
-    if not folder.summary.exists():
+    summary = read_summary(folder)
+    if summary is None:
         return False
     saved = [step_of(path) or 0 for path in list_checkpoints(folder.checkpoints)]
-    done: int = read_json(folder.summary, "a run's summary").get("steps", 0)
-    return done >= max(steps, *saved, 0)
+    return summary["steps"] >= max(steps, *saved, 0)
 
 
 def differences(runs: Sequence[Compared]) -> list[str]:
     """What makes the runs' figures less than comparable, one line each; none if all were judged on the same text."""
-    found = []
+    found: list[str] = []
     judged = {(run.recipe.data.sha256, run.recipe.data.val_fraction) for run in runs}
     if len(judged) > 1:
         found.append("the runs were not judged on the same text: their bits per byte do not compare")
@@ -124,7 +124,7 @@ def differences(runs: Sequence[Compared]) -> list[str]:
             found.append(f"{run.name}: nothing was evaluated on a validation text")
         elif not run.finished:
             found.append(f"{run.name}: not finished, or interrupted, at step {run.steps:,}")
-    return found
+    return list(map(printable, found))
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -133,6 +133,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, paths))
 
 
+@quietly
 def draw_comparison(runs: Sequence[Compared], path: Path) -> None:
     """Draw bits per byte of the validation text against training time and against bytes seen, as a PNG or SVG."""
     figure = new_figure(10, 5)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from glassgpt.errors import UserError
 from glassgpt.model.sizing import sizes
-from glassgpt.reading import read_json
-from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.runs import RunFolder, read_metrics, read_summary
+from glassgpt.runs.schemas import MetricsRow
 from glassgpt.training.drawing import (
     X_LABELS,
     Row,
@@ -15,6 +14,7 @@ from glassgpt.training.drawing import (
     finish,
     new_figure,
     points,
+    quietly,
     save_figure,
     smooth,
     ticks_of_powers,
@@ -28,6 +28,7 @@ FIGURES = (  # of a line of the metrics file, those that can be drawn
 )
 
 
+@quietly
 def draw_curves(
     rows: Sequence[Row],
     path: Path,
@@ -97,27 +98,31 @@ def redraw_curves(folder: RunFolder, path: Path, view: View) -> None:
     Raises:
         UserError: it is no run folder, or a damaged one, or there is nothing to draw yet.
     """
-    recipe, rows = folder.read_recipe(), read_rows(folder)
-    summary = read_json(folder.summary, "a run's summary") if folder.summary.exists() else {}
+    recipe, rows, summary = folder.read_recipe(), read_rows(folder), read_summary(folder)
     last = rows[-1]
-    is_whole = summary.get("steps") == last["step"]
-    seconds = summary["training_seconds"] if is_whole else last["seconds"]
+    is_whole = summary is not None and summary["steps"] == last["step"]
+    seconds = summary["training_seconds"] if summary and is_whole else last["seconds"]
     title = f"{sizes(recipe.model).parameters:,} parameters, {seconds:,.0f} s of training"
     if not is_whole:
         title += f", up to step {last['step']:,}"
-    known = [(row["val_loss"], row["val_bits_per_byte"]) for row in rows if row["val_loss"] is not None]
-    known += [(each["loss"], each["bits_per_byte"]) for each in (summary, summary.get("bigram")) if each]
+    bigram = summary.get("bigram") if summary else None
+    known = [
+        (loss, bits)
+        for row in rows
+        if (loss := row["val_loss"]) is not None and (bits := row["val_bits_per_byte"]) is not None
+    ]
+    known += [(each["loss"], each["bits_per_byte"]) for each in (summary, bigram) if each]
     draw_curves(
         rows,
         path,
         title=title,
         bits_per_byte=_line_through(known),
-        bigram_loss=summary["bigram"]["loss"] if summary else None,
+        bigram_loss=bigram["loss"] if bigram else None,
         view=view,
     )
 
 
-def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
+def read_rows(folder: RunFolder) -> list[MetricsRow]:
     """The lines of a run's metrics file, at least one.
 
     Raises:
@@ -127,7 +132,7 @@ def read_rows(folder: RunFolder) -> list[dict[str, Any]]:
     if not rows:
         raise UserError(f"{folder.metrics}: nothing in it yet: the first line comes at step training.log_every")
     for name in FIGURES:
-        if not all(isinstance(row, dict) and name in row for row in rows):
+        if not all(name in row for row in rows):
             raise UserError(f"{folder.metrics}: without {name!r}: damaged, or made by an older glassgpt: train again")
     return rows
 

@@ -1,14 +1,16 @@
 """What all pictures of runs share: the axes' choices, smoothing, colours and line styles, and how they are saved."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, printable
 from glassgpt.files import replacing
+from glassgpt.imports import load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Row = Mapping[str, Any]
 XName = Literal["step", "tokens", "bytes", "seconds"]
 X_LABELS: dict[str, str] = {
@@ -100,14 +104,43 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def plain(name: str, width: int = 100) -> str:
-    """A name as it is to be shown: no formula in it, not too long, and not hidden for its first letter."""
+    """A name as it is to be shown: on one line, no formula in it, not too long, not hidden for its first letter."""
+    name = printable(name).replace("\n", "\u240a").replace("\t", "\u2409")
     if len(name) > width:
         name = f"{name[: width // 2 - 1]}…{name[-width // 2 :]}"
     return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
+def load_matplotlib() -> None:
+    """Load the library, which may be set up in a way that it refuses.
+
+    Raises:
+        UserError: it does.
+    """
+    load("matplotlib", "pictures")
+
+
+def quietly(draw: Callable[P, R]) -> Callable[P, R]:
+    """Let a function draw any figures at all, such as constant ones, or the largest of float32, without warnings."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **named: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of what overflows
+            warnings.filterwarnings("ignore", "Attempting to set identical")  # an axis of one value is widened
+            warnings.filterwarnings("ignore", "Data has no positive values")
+            return draw(*args, **named)
+
+    return wrapped
+
+
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches; no window, whatever matplotlib is set to."""
+    """An empty figure, in inches; no window, whatever matplotlib is set to.
+
+    Raises:
+        UserError: matplotlib cannot be loaded.
+    """
+    load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

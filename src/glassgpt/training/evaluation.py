@@ -13,9 +13,11 @@ from glassgpt.data.batches import Windows
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.tokens import TokenFolder, Tokens, is_token_folder
 from glassgpt.errors import UserError
+from glassgpt.model.modes import evaluating
 from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
 from glassgpt.training.loss import summed_loss
+from glassgpt.waiting import begin_work
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,11 @@ class Score:
 @torch.inference_mode()
 def evaluate(model: nn.Module, windows: Windows, device: torch.device) -> Score:
     """The loss over all windows, in float32, with dropout off. It draws no random number, so it disturbs nothing."""
-    was_training = model.training
-    model.eval()
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    for inputs, targets in windows:
-        total += summed_loss(model(inputs.to(device)), targets.to(device))
-    model.train(was_training)
+    begin_work(device)
+    with evaluating(model):
+        for inputs, targets in windows:
+            total += summed_loss(model(inputs.to(device)), targets.to(device))
     return Score(total.item() / windows.tokens, windows.tokens)
 
 

@@ -1,9 +1,14 @@
 """What the training loop yields, and the counters that it keeps."""
 
+import json
 from dataclasses import dataclass
+from functools import cache
+from typing import Annotated
 
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
+from glassgpt.runs.schemas import Count
 from glassgpt.training.evaluation import Score
 from glassgpt.training.flow import Flow
 
@@ -64,11 +69,46 @@ Event = Step | Evaluation | Pause | Checkpoint
 class Progress:
     """The counters of a run; with weights and optimizer, all that resuming needs."""
 
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
+    step: Count = 0
+    tokens: Count = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     best_loss: float | None = None
-    best_step: int = 0
-    without_improvement: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
+    best_step: Count = 0
+    without_improvement: Count = 0
+    skipped: Count = 0
+    skipped_in_a_row: Count = 0
+
+    @classmethod
+    def parse(cls, values: object) -> "Progress":
+        """Make one from JSON data.
+
+        Raises:
+            ValueError: a counter is none, or contradicts another.
+        """
+        try:  # as JSON: a mapping of Python's is no dataclass, to whoever is strict
+            progress = _adapter().validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(("progress", *map(str, problem["loc"])))
+            raise ValueError(f"{where}: {problem['msg']}") from None
+        progress._check()
+        return progress
+
+    def _check(self) -> None:
+        for name, most, of in (
+            ("best_step", self.step, "step"),
+            ("without_improvement", self.step, "step"),
+            ("skipped", self.step, "step"),
+            ("skipped_in_a_row", self.skipped, "skipped"),
+        ):
+            if (value := getattr(self, name)) > most:
+                raise ValueError(f"{name} {value} is above {of} {most}")
+        if (self.best_loss is None) != (self.best_step == 0):
+            raise ValueError(f"best_loss {self.best_loss} does not belong to best_step {self.best_step}")
+        if (self.tokens == 0) != (self.step == 0):
+            raise ValueError(f"{self.tokens} tokens in {self.step} steps")
+
+
+@cache
+def _adapter() -> "TypeAdapter[Progress]":
+    return TypeAdapter(Progress)

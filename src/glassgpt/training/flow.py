@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -130,32 +131,28 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def _look_into_blocks(model: GPT, batches: Sequence[Tensor]) -> dict[str, BlockFlow]:
-    watches = {f"blocks.{layer}": _BlockWatch(block) for layer, block in enumerate(model.blocks)}
-    try:
+    watches: dict[str, _BlockWatch] = {}
+    with ExitStack() as undo:
+        for layer, block in enumerate(model.blocks):
+            watches[f"blocks.{layer}"] = _BlockWatch(block, undo)
         for ids in batches:
             model(ids)
-    finally:
-        for watch in watches.values():
-            watch.remove()
     return {name: watch.flow() for name, watch in watches.items()}
 
 
 class _BlockWatch:
-    """Adds up what goes by in one block, batch by batch. Figures stay on the device until `flow` reads them."""
+    """Adds up what goes by in one block, batch by batch. Figures stay on the device until `flow` reads them.
 
-    def __init__(self, block: nn.Module):
+    Its hooks go when `undo` is closed.
+    """
+
+    def __init__(self, block: nn.Module, undo: ExitStack):
         assert isinstance(block, Block)
-        self._hooks = [
-            block.mlp.proj.register_forward_pre_hook(self._see_activations),
-            block.register_forward_hook(self._see_residual),
-        ]
+        undo.callback(block.mlp.proj.register_forward_pre_hook(self._see_activations).remove)
+        undo.callback(block.register_forward_hook(self._see_residual).remove)
         self._alive: Tensor | None = None  # (F,)
         self._activations: list[Tensor] = []  # (4,) each: how many, mean, variance, share of tiny ones
         self._residual: list[Tensor] = []  # (3,) each
-
-    def remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
 
     def _see_activations(self, _proj: nn.Module, args: tuple[Tensor]) -> None:
         x = args[0].float()  # (B, T, F)

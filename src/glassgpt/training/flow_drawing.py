@@ -5,29 +5,20 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
 
 from glassgpt.errors import UserError
-from glassgpt.runs import RunFolder, read_metrics
-from glassgpt.training.drawing import View, finish, new_figure, plain, save_figure, ticks_of_powers
+from glassgpt.reading import read_json_lines
+from glassgpt.runs import RunFolder
+from glassgpt.runs.folder import whole_rows
+from glassgpt.runs.schemas import FlowFigures, FlowRow
+from glassgpt.training.drawing import View, finish, new_figure, plain, quietly, save_figure, ticks_of_powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
-
-Figure32 = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # what float32 can hold
-Figures = dict[str, dict[str, Figure32 | None]]
-
-
-class FlowRow(BaseModel):
-    """A line of gradients.jsonl, as `flow.Flow` has it."""
-
-    step: int
-    parts: Annotated[Figures, Field(min_length=1)]
-    blocks: Figures
 
 
 class Panel(NamedTuple):
@@ -67,22 +58,16 @@ def read_flow(path: Path) -> list[FlowRow]:
     Raises:
         UserError: nothing was watched so far, or a line is damaged.
     """
-    rows = read_metrics(path)
+    rows = read_json_lines(path, "what was watched", FlowRow)
     if not rows:
         raise UserError(
             f"{path}: nothing in it: gradients are watched with glassgpt train --watch-gradients 10, also of a run "
             "that goes on"
         )
-    found = []
-    for number, row in enumerate(rows, 1):
-        try:
-            found.append(FlowRow.model_validate(row))
-        except ValidationError as error:
-            where = ".".join(map(str, error.errors()[0]["loc"]))
-            raise UserError(f"{path}: damaged: line {number}, {where}: mend it, or remove the line") from None
-    return found
+    return whole_rows(path, rows)
 
 
+@quietly
 def draw_flow(folder: RunFolder, path: Path) -> None:
     """Draw what was watched in a run; it may have been killed, or be still going.
 
@@ -90,16 +75,16 @@ def draw_flow(folder: RunFolder, path: Path) -> None:
         UserError: nothing was watched, or the file is damaged.
     """
     rows = read_flow(folder.gradients)
-    parts, blocks = _by_kind(rows[-1].parts), list(rows[-1].blocks)
-    stripes = [(OF_PARTS, parts, [row.parts for row in rows])]
+    parts, blocks = _by_kind(rows[-1]["parts"]), list(rows[-1]["blocks"])
+    stripes = [(OF_PARTS, parts, [row["parts"] for row in rows])]
     if blocks:
-        stripes += [(panels, blocks, [row.blocks for row in rows]) for panels in OF_BLOCKS]
+        stripes += [(panels, blocks, [row["blocks"] for row in rows]) for panels in OF_BLOCKS]
     heights = [_height(len(names)) for _, names, _ in stripes]
     figure = new_figure(13, sum(heights) + 0.6)
     grid = figure.subplots(len(stripes), 3, sharey="row", squeeze=False, height_ratios=heights)
     is_whole = True
     for axes, stripe in zip(grid, stripes, strict=True):
-        is_whole &= _draw_stripe(axes, *stripe, [row.step for row in rows])
+        is_whole &= _draw_stripe(axes, *stripe, [row["step"] for row in rows])
     figure.suptitle(f"{plain(folder.path.resolve().name)}: {len(rows)} steps watched", fontsize=12)
     figure.supxlabel("step" if is_whole else "step   (grey: not watched, 0, or not finite)", fontsize=10)
     save_figure(figure, path)
@@ -128,7 +113,7 @@ def _draw_stripe(
     stripe: Sequence["Axes"],
     panels: Sequence[Panel],
     names: Sequence[str],
-    flows: Sequence[Figures],
+    flows: Sequence[FlowFigures],
     steps: Sequence[int],
 ) -> bool:
     """Heatmaps beside each other, with the same rows. Returns whether there is a figure everywhere."""

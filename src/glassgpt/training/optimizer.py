@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
+from glassgpt.tensor_files import check_tensors
 
 Named = dict[str, nn.Parameter]
 
@@ -235,21 +236,26 @@ class Optimizer:
             for key, value in entries.items()
         }
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
+    def load_state(self, tensors: dict[str, Tensor], steps: int | None = None) -> None:
         """Go on from what `state` returned.
 
+        Args:
+            tensors: by name, on any device.
+            steps: that were made, if known.
+
         Raises:
-            ValueError: it is another optimizer's, or another model's.
-            RuntimeError: a tensor has another shape.
+            ValueError: it is another optimizer's, another model's, or damaged; nothing is changed then.
         """
         own = self.state()
-        if own.keys() != tensors.keys():
-            other = sorted(own.keys() ^ tensors.keys())[0]
-            raise ValueError(f"the optimizer's state is of another kind ({other})")
-        for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:  # copy_ would stretch some that are too small
-                shapes = f"{tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
-                raise RuntimeError(f"the optimizer's {name} has another shape: {shapes}")
+        check_tensors("the optimizer's", tensors, own)
+        for name, tensor in tensors.items():
+            key = name.rpartition(":")[2]
+            if key == "exp_avg_sq" and not bool((tensor >= 0).all()):  # (inf may be: the square of a large gradient)
+                raise ValueError(f"the optimizer's {name} has values that are NaN or below 0")
+            if key != "exp_avg_sq" and not bool(tensor.isfinite().all()):
+                raise ValueError(f"the optimizer's {name} has values that are NaN or inf")
+            if key == "step" and steps is not None and not 0 <= tensor.item() <= steps:
+                raise ValueError(f"the optimizer's {name} is {tensor.item():g} after {steps} steps")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 

@@ -1,11 +1,9 @@
 """What is said about a run: a line before it, and a table, a sample and what to do next after it."""
 
 import platform
-import re
+import warnings
 from collections.abc import Sequence
-from shlex import quote
 from statistics import median
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,11 +14,16 @@ from rich.text import Text
 
 import glassgpt
 from glassgpt.data.tokens import Measure, Tokens
+from glassgpt.errors import printable, reason
 from glassgpt.files import write_json, write_text
 from glassgpt.model.sizing import sizes
-from glassgpt.reading import read_json
+from glassgpt.paths import as_word
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
+from glassgpt.runs.schemas import Judgement, MetricsRow, Summary
+from glassgpt.threads import in_force
+from glassgpt.tokenizers import Tokenizer
+from glassgpt.training.advice import commands_to_try
 from glassgpt.training.curves import draw_curves
 from glassgpt.training.evaluation import Score
 from glassgpt.training.trainer import Trainer
@@ -28,11 +31,12 @@ from glassgpt.training.trainer import Trainer
 
 def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: RunFolder) -> None:
     """Say what is about to be trained, on what, where."""
-    model, source = recipe.model, escape(", ".join(recipe.data.source))
+    model, source = recipe.model, escape(printable(", ".join(recipe.data.source)))
+    into = escape(printable(str(folder.path)))
     shape = (
         f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
     )
-    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    threads = f", {in_force()}" if trainer.device.type == "cpu" else ""
     number_format = str(trainer.dtype).removeprefix("torch.")
     console.print(
         f"[bold]glassgpt[/] {glassgpt.__version__}  {sizes(model).parameters:,} parameters ({shape}context "
@@ -41,7 +45,7 @@ def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: Run
         soft_wrap=True,
     )
     console.print(
-        f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {escape(str(folder.path))}",
+        f"text: {source}   on: {trainer.device}{threads}, {number_format}   into: {into}",
         highlight=False,
         soft_wrap=True,
     )
@@ -55,8 +59,10 @@ def write_summary(
     baseline: Score,
     measure: Measure,
     text: Tokens,
-) -> None:
-    """Write summary.json, summary.md and curves.png.
+) -> Summary:
+    """Write summary.json, summary.md and curves.png; return the first's content.
+
+    A picture that cannot be drawn is a warning: the figures are there, and `glassgpt plot` draws it later.
 
     Args:
         folder: of the run.
@@ -70,14 +76,14 @@ def write_summary(
     rows = read_metrics(folder.metrics)
     progress = trainer.progress
 
-    def figures(score: Score) -> dict[str, float]:
+    def figures(score: Score) -> Judgement:
         return {
             "loss": score.loss,
             "bits_per_byte": measure.bits_per_byte(score.loss),
             "perplexity": score.perplexity,
         }
 
-    summary: dict[str, Any] = {
+    summary: Summary = {
         "description": recipe.description,
         "evaluated_on": _judged_text(recipe),
         **figures(score),
@@ -105,8 +111,13 @@ def write_summary(
     }
     write_text(folder.summary_table, _markdown(summary))
     title = f"{summary['parameters']:,} parameters, {summary['training_seconds']:,.0f} s of training"
-    draw_curves(rows, folder.curves, title=title, bits_per_byte=measure.bits_per_byte, bigram_loss=baseline.loss)
+    try:
+        draw_curves(rows, folder.curves, title=title, bits_per_byte=measure.bits_per_byte, bigram_loss=baseline.loss)
+    except Exception as error:  # whatever a library raises that is set up badly here
+        again = f"glassgpt plot {as_word(folder.path)}"
+        warnings.warn(f"{folder.curves}: not drawn: {reason(error)}; to draw it later: {again}", stacklevel=2)
     write_json(folder.summary, summary)  # last: with it, the run is finished
+    return summary
 
 
 def _judged_text(recipe: Recipe) -> str:
@@ -115,19 +126,22 @@ def _judged_text(recipe: Recipe) -> str:
     return "the validation text" if recipe.training.eval_tokens is None else "a sample of the validation text"
 
 
-def _usual_speed(rows: Sequence[dict[str, Any]], otherwise: float) -> float:
+def _usual_speed(rows: Sequence[MetricsRow], otherwise: float) -> float:
     """The median over the lines of the metrics file, so that compiling and warming up do not count."""
-    speeds = [row["tokens_per_second"] for row in rows if row["tokens_per_second"] is not None]
+    speeds = [speed for row in rows if (speed := row.get("tokens_per_second")) is not None]
     return round(median(speeds) if speeds else otherwise, 1)
 
 
-def print_result(console: Console, recipe: Recipe, folder: RunFolder, sample: str) -> None:
+def print_result(
+    console: Console, recipe: Recipe, folder: RunFolder, summary: Summary, tokenizer: Tokenizer, sample: str
+) -> None:
     """Show the figures, a sample (it begins with its prompt), and what to do next."""
-    summary = read_json(folder.summary, "a summary")
     table = Table(title=f"loss on {summary['evaluated_on']}", title_justify="left", title_style="bold")
     for name in ("", "nats/token", "bits/byte", "perplexity"):
         table.add_column(name, justify="right" if name else "left")
-    for name, row in (("this model", summary), ("bigram baseline", summary["bigram"])):
+    judged: list[tuple[str, Judgement | None]] = [("this model", summary), ("bigram baseline", summary["bigram"])]
+    for name, row in judged:
+        assert row is not None
         table.add_row(name, f"{row['loss']:.4f}", f"{row['bits_per_byte']:.4f}", f"{row['perplexity']:.2f}")
     console.print(table)
     skipped = f" ({summary['skipped_steps']:,} skipped)" if summary["skipped_steps"] else ""
@@ -136,29 +150,22 @@ def print_result(console: Console, recipe: Recipe, folder: RunFolder, sample: st
         f"training ({summary['tokens_per_second']:,.0f} tokens/s); best weights at step {summary['best_step']:,}; "
         f"{summary['stop_reason']}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     if sample:
-        console.print(Panel(Text(sample.strip("\n")), title="a sample", title_align="left", border_style="dim"))
-    console.print(f"curves: {folder.curves}   samples: {folder.samples}", highlight=False, markup=False, soft_wrap=True)
+        text = Text(printable(sample.strip("\n")))
+        console.print(Panel(text, title="a sample", title_align="left", border_style="dim"))
+    where = printable(f"curves: {folder.curves}   samples: {folder.samples}")
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print("try next:")
-    path, word = quote(str(folder.path)), _first_word(sample)
-    commands = [f"glassgpt generate {path} --prompt {word}" if word else f"glassgpt generate {path}"]
-    if word and recipe.model.kind == "gpt":
-        commands.append(f"glassgpt inspect {path} --prompt {word} --out inside   # attention and more, in a page")
-    commands += [f"glassgpt evaluate {path}", "glassgpt train --data my.txt        # your own text"]
-    for command in commands:
+    for command in commands_to_try(folder, recipe, tokenizer, sample):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _first_word(sample: str) -> str:
-    """A prompt to try: what the model's vocabulary surely has, and a shell leaves alone."""
-    found = re.search(r"\w+", sample)
-    return found[0] if found else ""
-
-
-def _markdown(summary: dict[str, Any]) -> str:
+def _markdown(summary: Summary) -> str:
     """The summary as a table that reads well on a code-hosting page."""
+    assert summary["bigram"] is not None
     rows = {
         "loss, nats/token": f"{summary['loss']:.4f} ({summary['evaluated_on']})",
         "bits/byte": f"{summary['bits_per_byte']:.4f}",
@@ -172,4 +179,5 @@ def _markdown(summary: dict[str, Any]) -> str:
         "device": f"{summary['device']}, {summary['precision']}",
         "ended": summary["stop_reason"],
     }
-    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+    cells = {name: " ".join(printable(value).split()).replace("|", "\\|") for name, value in rows.items()}
+    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in cells.items())

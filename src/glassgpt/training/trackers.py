@@ -8,15 +8,15 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
-from shlex import quote
 from typing import Any, Literal, Protocol, TypeVar, cast
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, shorten
 from glassgpt.files import check_no_file, write_json
-from glassgpt.reading import read_json
+from glassgpt.paths import as_word
+from glassgpt.reading import read_json_as
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder
-from glassgpt.training.listeners import rows_up_to
+from glassgpt.runs.schemas import TrackerNote
 
 Row = Mapping[str, Any]
 Result = TypeVar("Result")
@@ -52,17 +52,15 @@ class Trackers:
     Args:
         recipe: of the run, complete.
         folder: of the run.
-        last_step: the step that the run goes on from; 0 for a new one. What was tracked up to there is kept, and what
-            the metrics file has beyond it, too, is caught up on: so tracking may begin in the middle of a run.
+        rows: of the metrics file, up to the step that the run goes on from. What was tracked of them is kept, and what
+            was not is caught up on: so tracking may begin in the middle of a run.
         tell: shows a line of text.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, last_step: int, tell: Callable[[str], None]):
+    def __init__(self, recipe: Recipe, folder: RunFolder, rows: Sequence[Row], tell: Callable[[str], None]):
         self._tell = tell
         self._trackers: dict[str, Tracker] = {}
-        names = dict.fromkeys(recipe.training.track)
-        rows = rows_up_to(folder.metrics, last_step, recipe.training.log_every) if names else []
-        for name in names:
+        for name in dict.fromkeys(recipe.training.track):
             tracker = self._try(name, TRACKERS[name], recipe, folder, rows, tell)
             if tracker is not None:
                 self._trackers[name] = tracker
@@ -83,8 +81,8 @@ class Trackers:
         try:
             return action(*arguments)
         except Exception as error:  # whatever another project's code comes up with
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self._tell(f"warning: {name} failed and is off from here on, the run goes on: {reason}")
+            why = " ".join(str(error).split()) or type(error).__name__
+            self._tell(f"warning: {name} failed and is off from here on, the run goes on: {shorten(why, 500)}")
             broken = self._trackers.pop(name, None)
             if broken is not None:
                 with suppress(Exception):
@@ -116,12 +114,12 @@ class TensorBoard:
         # A viewer that is open forgets what it knows, and has it told again.
         self._write(Event(wall_time=now, step=0, session_log=SessionLog(status=SessionLog.START)))
         for row in rows:
-            self._log(row, now - (rows[-1]["seconds"] - row["seconds"]))
+            self._log(row, now - (rows[-1].get("seconds", 0.0) - row.get("seconds", 0.0)))
         self._writer.flush()
         for outdated in old[:-1]:  # a viewer may be at the last one, and finds the next by it
             with suppress(OSError):  # Windows keeps what is open
                 outdated.unlink()
-        tell(f"tensorboard: to watch, tensorboard --logdir {quote(str(folder.path))}")
+        tell(f"tensorboard: to watch, tensorboard --logdir {as_word(folder.path)}")
 
     def log(self, row: Row) -> None:
         """Write a row's figures."""
@@ -162,10 +160,11 @@ class WeightsAndBiases:
         check_no_file(folder.wandb)
         folder.wandb.mkdir(exist_ok=True)
         self._note = folder.wandb / "glassgpt.json"
-        known = read_json(self._note, "what wandb was told") if self._note.exists() else {}
-        self._id: str = known.get("id", token_hex(4))
-        self._step: int = known.get("step", 0)
-        cut_off = folder.wandb / Path(str(known.get("session"))).name
+        known: TrackerNote = {"id": token_hex(4), "step": 0, "session": None}
+        if os.path.lexists(self._note):
+            known = read_json_as(self._note, "what wandb was told (remove it to begin anew there)", TrackerNote)
+        self._id, self._step = known["id"], known["step"]
+        cut_off = folder.wandb / Path(str(known["session"])).name
         if list(cut_off.glob("*.synced")):  # too late: the server has most of it
             self._step = rows[-1]["step"] if rows else 0
         elif cut_off.match(OFFLINE) and cut_off.is_dir():
@@ -187,7 +186,7 @@ class WeightsAndBiases:
         self._write_note(Path(self._run.settings.sync_dir).name)  # told by it so far: nothing
         for row in rows:
             self.log(row)
-        offline = f"offline; to send it, wandb sync {quote(str(folder.wandb))}/{OFFLINE}"
+        offline = f"offline; to send it, wandb sync {as_word(folder.wandb)}/{OFFLINE}"
         tell(f"wandb: {offline if self._run.offline else self._run.url or 'disabled'}")
 
     def log(self, row: Row) -> None:
@@ -203,7 +202,8 @@ class WeightsAndBiases:
 
     def _write_note(self, session: str | None) -> None:
         """Keep how far the sessions that have ended told; `session` is the one that has not."""
-        write_json(self._note, {"id": self._id, "step": self._step, "session": session})
+        note: TrackerNote = {"id": self._id, "step": self._step, "session": session}
+        write_json(self._note, note)
 
 
 TRACKERS: dict[str, Callable[[Recipe, RunFolder, Sequence[Row], Callable[[str], None]], Tracker]] = {
@@ -214,4 +214,4 @@ TRACKERS: dict[str, Callable[[Recipe, RunFolder, Sequence[Row], Callable[[str], 
 
 def _figures(row: Row) -> dict[str, float]:
     """What a row says, by name; the step is the axis, and what was not measured is left out."""
-    return {name: value for name, value in row.items() if name != "step" and value is not None}
+    return {name: value for name, value in row.items() if name != "step" and type(value) in (int, float)}

@@ -1,18 +1,22 @@
 """The training loop: something you iterate over."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glassgpt import threads
 from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
+from glassgpt.reading import checked
 from glassgpt.recipes import TrainingConfig
+from glassgpt.runs.schemas import Scaler
+from glassgpt.tensor_files import check_tensors
+from glassgpt.training.clock import Clock
 from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.flow import Watch
@@ -20,6 +24,7 @@ from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
 from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
+from glassgpt.waiting import begin_work
 
 __all__ = ["Checkpoint", "DivergedError", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
 
@@ -48,6 +53,7 @@ class Trainer:
     Raises:
         UserError: the device is not there, or no number of steps can be told.
         DivergedError: while iterating, the model diverged.
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -57,8 +63,13 @@ class Trainer:
         config: TrainingConfig,
         validation: Windows | None = None,
     ):
+        for name, value, kind in (("model", model, nn.Module), ("config", config, TrainingConfig)):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: a {kind.__name__} is needed, not {show(value)}")
         self.total_steps = total_steps(config, batches)
         self.device = choose_device(config.device)
+        if config.threads is not None and self.device.type == "cpu":
+            threads.use(config.threads)
         self.dtype = choose_precision(self.device, config.precision)
         self.model = model.to(self.device)
         self.batches, self.config, self.validation = batches, config, validation
@@ -73,32 +84,38 @@ class Trainer:
 
     def __iter__(self) -> Iterator[Event]:
         """Train until `total_steps` or `stop`."""
-        config = self.config
-        saved_at = began_at = self.progress.step
-        saved_on, is_due = time.monotonic(), False
+        config, progress = self.config, self.progress
+        saved_at = looked_at = progress.step
+        training, running = Clock(), Clock()
+        saved_on, is_due = 0.0, False
         self.model.train()
-        while self.progress.step < self.total_steps and self.stop_reason is None:
-            began = time.perf_counter()
+        while progress.step < self.total_steps and self.stop_reason is None:
+            training.begin()
             yield self._step()
             # The listeners of a step count as training: on a GPU, they wait for the work that it left behind.
-            self.progress.seconds += time.perf_counter() - began
-            step, is_best = self.progress.step, False
-            if step % config.eval_every == 0 or step == self.total_steps:
+            progress.seconds += training.lap()
+            step, is_best = progress.step, False
+            if step % config.eval_every == 0 or step == self.total_steps or self._ends_early():
                 yield (looked := self._look())
-                is_best = isinstance(looked, Evaluation) and looked.is_best
+                is_best, looked_at = isinstance(looked, Evaluation) and looked.is_best, step
             if config.checkpoint_seconds is None:
                 is_due = is_due or step % (config.checkpoint_steps or config.eval_every) == 0
             else:
-                is_due = time.monotonic() - saved_on >= config.checkpoint_seconds
+                running.lap()
+                is_due = running.seconds - saved_on >= config.checkpoint_seconds
             # After a skipped step the model may be beyond help: the next checkpoint waits for a step that is made.
-            if is_best or (is_due and not self.progress.skipped_in_a_row):
+            if is_best or (is_due and not progress.skipped_in_a_row):
                 yield self._checkpoint()
-                saved_at, saved_on, is_due = step, time.monotonic(), False
-        step = self.progress.step
-        if step > began_at and self.stop_reason and not self.interrupted and step % config.eval_every:
-            yield self._look()  # a run that was stopped early ends with a figure too
-        if saved_at != step:
+                saved_at, saved_on, is_due = step, running.seconds, False
+        if looked_at != progress.step and self._ends_early():  # stopped by the event after an evaluation
+            yield self._look()
+            saved_at = 0
+        if saved_at != progress.step:
             yield self._checkpoint()
+
+    def _ends_early(self) -> bool:
+        """Whether this is the end of a run that was stopped early, and not interrupted: it ends with a figure, too."""
+        return self.stop_reason is not None and not self.interrupted
 
     def stop(self, reason: str, *, interrupted: bool = False) -> None:
         """End the loop after the current step, with a last evaluation and checkpoint.
@@ -109,10 +126,11 @@ class Trainer:
 
     def _step(self) -> Step:
         """One optimizer step over `gradient_accumulation` batches."""
+        begin_work(self.device)
         step, parts = self.progress.step, self.config.gradient_accumulation
         set_seed(_step_seed(self.config.seed, step), self.device)
         rate = learning_rate(step, self.total_steps, self.config)
-        batches = [self.batches(step * parts + part) for part in range(parts)]
+        batches = [self._batch(step * parts + part) for part in range(parts)]
         tokens = sum(targets.numel() for _, targets in batches)
         loss = torch.zeros((), device=self.device)
         for inputs, targets in batches:
@@ -152,6 +170,12 @@ class Trainer:
                 f"{progress.skipped_in_a_row} steps in a row, up to {progress.step}, had no finite gradient"
             )
         return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped, flow)
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        made = self.batches(number)
+        if not (isinstance(made, tuple | list) and len(made) == 2):
+            raise TypeError(f"batches: batch {number} is {type(made).__name__}, not (inputs, targets)")
+        return made[0], made[1]
 
     def _watch(self, inputs: list[Tensor]) -> Watch | None:
         """Look at the step that is being made, if it is time to."""
@@ -206,13 +230,18 @@ class Trainer:
         """Go on from what `state` returned, on whatever device this trainer has.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is not this model's.
+            ValueError: it is not this model's, or damaged; the trainer is as it was then.
         """
-        progress, scaler = Progress(**counters["progress"]), counters["scaler"]
+        progress = Progress.parse(counters.get("progress"))
+        scaler = checked(counters.get("scaler"), cast(type[Scaler], Scaler))
+        check_tensors("the model's", model, self.model.state_dict())
+        for name, tensor in model.items():
+            if not bool(tensor.isfinite().all()):
+                raise ValueError(f"the model's {name} has values that are NaN or inf")
+        self.optimizer.load_state(optimizer, progress.step)  # which changes nothing if it refuses
         self.model.load_state_dict(model)
-        self.optimizer.load_state(optimizer)
         if scaler:  # empty where it was made in another precision than float16
-            self._scaler.load_state_dict(scaler)
+            self._scaler.load_state_dict(dict(scaler))
         self.progress = progress
 
 
