@@ -250,6 +250,8 @@ def check_pieces(pieces: Iterable[str], most: int = LONGEST_PIECE) -> None:
 
 def _is_utf8(text: str) -> bool:
     """Whether there is no lone surrogate in it."""
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -259,4 +261,4 @@ def _is_utf8(text: str) -> bool:
 
 def _has_long_white_space(text: str, length: int = 5_000) -> bool:
     """Whether twice `length` of white space stand together anywhere, at which tiktoken's engine may overflow."""
-    return any(text[i : i + length].isspace() for i in range(0, len(text), length))
+    return len(text) >= 2 * length and any(text[i : i + length].isspace() for i in range(0, len(text), length))

@@ -32,7 +32,8 @@ class Expression:
     """
 
     def __init__(self, pattern: str, meaning: str = "no pattern", *, trusted: bool = False):
-        self.pattern, self._trusted = pattern, trusted
+        self.pattern = pattern
+        self.seconds = None if trusted else SECONDS  # for any text, and more for a longer one; None: without end
         try:
             if len(pattern) > MOST_CHARACTERS:
                 raise ValueError(f"it has {len(pattern):,} characters, and {MOST_CHARACTERS:,} are the most")
@@ -67,7 +68,7 @@ class Expression:
             raise self._too_slow(error) from None
 
     def _seconds(self, text: str) -> float | None:
-        return None if self._trusted else SECONDS + len(text) * SECONDS_PER_CHARACTER
+        return None if self.seconds is None else self.seconds + len(text) * SECONDS_PER_CHARACTER
 
     def _too_slow(self, error: BaseException) -> UserError:
         what = "all time" if isinstance(error, TimeoutError) else "all memory"
