@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def measure(place: Place) -> None:
             for batch in (1, 3) if place.small else BATCHES:
                 needs = 0.0 if place.small else NEEDED
                 names = {"model": shape, "batch": batch}
-                place.attempt(lambda b=batch, w=writing, s=writers: _compare(place, w, b, s), needs=needs, **names)
+                place.attempt(partial(_compare, place, writing, batch, writers), needs=needs, **names)
             del writers, model
             gc.collect()
 

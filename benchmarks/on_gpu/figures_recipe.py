@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def measure(place: Place) -> None:
     for compile_ in (False,) if place.small else (False, True):
         needs = 0.0 if place.small else NEEDED[compile_]
         names = {"recipe": RECIPE, "compiled": compile_}
-        found = place.attempt(lambda c=compile_: reach(place, compile_=c), needs=needs, **names)
+        found = place.attempt(partial(reach, place, compile_=compile_), needs=needs, **names)
         if found is not None:
             place.add(**names, **found, whole_seconds=round(time.perf_counter() - began, 1))
         began = time.perf_counter()

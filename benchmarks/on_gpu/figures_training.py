@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,8 +37,8 @@ def measure(place: Place) -> None:
         for shape, batches in BATCHES.items():
             for batch in () if place.small and compile_ else batches:
                 needs = 0.0 if place.small else NEEDED[compile_] / 2
-                names = {"model": shape, "batch": batch, "compiled": compile_, "side": "glassgpt"}
-                place.attempt(lambda n=names: _alone(place, **n), needs=needs, **names)
+                names: dict[str, Any] = {"model": shape, "batch": batch, "compiled": compile_, "side": "glassgpt"}
+                place.attempt(partial(_alone, place, **names), needs=needs, **names)
                 _clean()
 
 

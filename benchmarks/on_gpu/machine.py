@@ -21,7 +21,7 @@ def measure(place: Place) -> None:
     place.add(what="software", **software())
     if device.type == "cuda":
         place.add(what="card", **card(device))
-    smaller = {"SIZES": (64, 128), "BYTES_READ": {"cpu": 2**22, "cuda": 2**22}} if place.small else {}
+    smaller: dict[str, Any] = {"SIZES": (64, 128), "BYTES_READ": {"cpu": 2**22, "cuda": 2**22}} if place.small else {}
     with mock.patch.multiple(limits, **smaller) if smaller else nullcontext():
         found = place.attempt(lambda: limits.measure_limits(device).to_dict(), what="limits")
         if found is not None:
