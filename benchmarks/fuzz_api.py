@@ -118,7 +118,7 @@ def check_call(call: str, wrong: dict[str, str], tokenizer: str) -> int:  # noqa
         if wrong and place != "type" and not _names_it(str(error), wrong, names):
             said = f"{place} about {', '.join(wrong)}: {normal(str(error))[:100]}"
             return _tell("message", said, traceback.format_exc())
-        print(f"{type(error).__name__}: {error}")
+        print(ascii(f"{type(error).__name__}: {error}"))
         return 2
     except Exception as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/glassgpt/" in frame.filename]
@@ -146,7 +146,7 @@ def _names_it(message: str, wrong: dict[str, str], names: dict[str, Any]) -> boo
 
 
 def _tell(kind: str, signature: str, detail: str) -> int:
-    print(f"{kind}\n{signature}\n{detail}")
+    print(f"{kind}\n{signature}\n{detail}".encode("utf-8", "backslashreplace").decode("utf-8"))
     return 1
 
 

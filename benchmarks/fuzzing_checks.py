@@ -9,7 +9,7 @@ from pathlib import Path
 from fuzzing_child import MEMORY, Outcome
 
 EXPECTED_CODES = frozenset({0, 2, 130, 141})
-MESSAGE_LENGTH = 600  # characters of an error, with some room for long paths
+MESSAGE_LENGTH = 620  # characters of an error with `glassgpt: ` before it
 LEFTOVER = re.compile(r"\..*\.tmp|\.tmp.{6}|.*\.lock|\.lock|\..*\.partial")
 LAST_NET = re.compile(r"internal error|please report|report (it|this)\b|a bug in glassgpt", re.IGNORECASE)
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")

@@ -131,6 +131,7 @@ def begin(run: Run, folder: Path, stdin_end: int | None, terminal: int | None) -
         "HOME": str(folder / "home"),
         "GLASSGPT_CACHE": str(folder / "cache"),
         "TMPDIR": str(folder / "tmp"),
+        "MPLCONFIGDIR": str(folder.parent / "matplotlib"),  # its list of fonts takes a while to make
         "TERM": "xterm",
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(Path(sys.modules["glassgpt"].__file__ or "").parent.parent),

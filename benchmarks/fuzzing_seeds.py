@@ -52,12 +52,14 @@ temperature = 0.5
 
 def small_blocks() -> None:
     """Let `prepare` read and work in blocks of `BLOCK` characters, and in one process."""
-    import glassgpt.data.prepare as module
-    import glassgpt.data.sources
+    import glassgpt.data.opening
+    import glassgpt.data.prepare
+    import glassgpt.data.unpacking
 
-    glassgpt.data.sources.CHUNK = BLOCK
-    for name, value in (("BLOCK", BLOCK), ("usable_cores", lambda: 1)):
-        setattr(module, name, value)
+    values = {"BLOCK": BLOCK, "CHUNK": BLOCK, "usable_cores": lambda: 1}
+    for module in (glassgpt.data.opening, glassgpt.data.prepare, glassgpt.data.unpacking):
+        for name in values.keys() & vars(module).keys():
+            setattr(module, name, values[name])
 
 
 def make_seed(stage: Stage, name: str) -> None:
@@ -180,16 +182,16 @@ def _partial(stage: Stage) -> None:
 
     def killed() -> None:
         small_blocks()
-        from glassgpt.data.prepare import _Job
+        from glassgpt.data.journal import Job
 
-        original = _Job.append
+        original = Job.append
 
         def append(job: Any, encoded: Any) -> None:
             original(job, encoded)
             if job.blocks_done == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _Job.append = append  # type: ignore[assignment,method-assign]
+        Job.append = append  # type: ignore[assignment,method-assign]
 
     run_words(stage, "prepare", "story.txt", "--tokenizer", "byte", "--out", "begun", patch=killed, code=-9)
     _keep(stage, ".begun.partial")
