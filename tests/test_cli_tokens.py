@@ -198,7 +198,7 @@ def test_a_text_from_a_pipe_is_read_as_files_are(bpe: Path) -> None:
 def test_what_a_tokenizer_file_holds_does_not_steer_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    BPETokenizer([*BYTES, b"\x1b[", b"ab"], "a\x1b[2J|.", ["\x1b[31m[/red]", "<s>"]).save(tmp_path / "t.json")
+    BPETokenizer([*BYTES, b"\x1b[", b"ab"], r"a|." + "|\x1b", ["\x1b[31m[/red]", "<s>"]).save(tmp_path / "t.json")
     assert call("tokenizer", "info", tmp_path / "t.json", "--text", "ab \x1b[2J\x00") == 0
     shown = capfd.readouterr().out
     assert "\x1b" not in shown and "\x00" not in shown and "[/red]" in shown
