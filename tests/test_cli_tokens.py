@@ -1,6 +1,7 @@
 """The commands around tokens as a user meets them: tokenizer, prepare, compare, and training on what they make."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from glassgpt.data.corpora import python_reference
 from glassgpt.runs import read_metrics
-from glassgpt.tokenizers import load_tokenizer
+from glassgpt.tokenizers import BPETokenizer, load_tokenizer
+from glassgpt.tokenizers.bpe import BYTES
 from tests.conftest import SMALL, TEXT, call, command
 
 OTHER = "a dog and a cat; the mat!\n" * 80
@@ -184,3 +186,49 @@ def test_a_comparison_says_what_does_not_compare(
     assert "stopped: not finished, or interrupted, at step 12" in shown
     assert "more: not finished" in shown
     assert "run: not finished" not in shown
+
+
+def test_a_text_from_a_pipe_is_read_as_files_are(bpe: Path) -> None:
+    plain = command("tokenizer", "encode", bpe, stdin=b"one\ntwo")
+    assert plain.returncode == 0 and plain.stdout
+    assert command("tokenizer", "encode", bpe, stdin=b"\xef\xbb\xbfone\r\ntwo").stdout == plain.stdout
+    assert command("tokenizer", "encode", bpe, "\ufeffone\r\ntwo").stdout == plain.stdout
+
+
+def test_what_a_tokenizer_file_holds_does_not_steer_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    BPETokenizer([*BYTES, b"\x1b[", b"ab"], r"a|." + "|\x1b", ["\x1b[31m[/red]", "<s>"]).save(tmp_path / "t.json")
+    assert call("tokenizer", "info", tmp_path / "t.json", "--text", "ab \x1b[2J\x00") == 0
+    shown = capfd.readouterr().out
+    assert "\x1b" not in shown and "\x00" not in shown and "[/red]" in shown
+
+
+def test_odd_files_as_tokenizers_are_refused_in_one_line(
+    trained_run: Path, bpe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = json.loads(bpe.read_text(encoding="utf-8"))
+    (tmp_path / "bom.json").write_text("\ufeff" + json.dumps(good), encoding="utf-8")
+    assert call("tokenizer", "info", tmp_path / "bom.json") == 0
+    assert call("tokenizer", "info", trained_run) == 0
+    assert call("tokenizer", "export", bpe, "--out", tmp_path / "hf.json") == 0
+    capfd.readouterr()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "deep").write_text("[" * 100_000, encoding="utf-8")
+    (tmp_path / "long").write_text(json.dumps(good | {"tokens": [*good["tokens"], "q" * 600_000]}), encoding="utf-8")
+    (tmp_path / "kind").write_text(json.dumps(good | {"kind": "x" * 100_000}), encoding="utf-8")
+    (tmp_path / "pattern").write_text(json.dumps(good | {"pattern": "(?:(?:a{1000}){1000}){1000}"}), encoding="utf-8")
+    for name, message in {
+        "pipe": "a pipe",
+        "zero": "a device",
+        "deep": "nested too deep",
+        "long": "not made of two earlier",
+        "kind": "unknown kind",
+        "pattern": "repeats",
+        "hf.json": "glassgpt tokenizer import",
+        ".": "no tokenizer.json in this folder",
+    }.items():
+        assert call("tokenizer", "info", tmp_path / name) == 2, name
+        error = capfd.readouterr().err
+        assert message in error and error.count("\n") == 1 and len(error) < 600, error

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from glassgpt.cli.options import Repeated, Source, Switch, WholeNumber
+from glassgpt.cli.options import Escaped, FilePath, Prompt, Repeated, Source, Switch, WholeNumber
+from glassgpt.cli.output import say
+from glassgpt.cli.stdin import read_text
 from glassgpt.errors import UserError, printable, show
-from glassgpt.paths import expand
 
 MOST_WORKERS = 256
 tokenizer = App(name="tokenizer", help="Make, use and look at tokenizers.", help_flags=["--help", "-h"])
@@ -23,7 +24,7 @@ SAMPLE = "The cats didn't sit on 1,024 mats.\n    They *did* sit on naïve 東�
 @tokenizer.command
 def train(
     *sources: Source,
-    out: Path,
+    out: FilePath,
     kind: Literal["bpe", "word", "char"] = "bpe",
     vocab_size: WholeNumber | None = None,
     pattern: str = "gpt2",
@@ -31,7 +32,7 @@ def train(
     min_count: WholeNumber = 2,
     unknown: Annotated[bool, Switch] = False,
     text_field: str = "text",
-    separator: str | None = None,
+    separator: Escaped | None = None,
     workers: WholeNumber | None = None,
 ) -> None:
     """Learn a tokenizer from texts.
@@ -64,7 +65,6 @@ def train(
     import time
 
     from glassgpt.data.config import DataConfig
-    from glassgpt.data.decoding import unescaped
     from glassgpt.data.opening import learn_tokenizer, standard_input
     from glassgpt.data.text import Text
     from glassgpt.tokenizers import TokenizerConfig
@@ -77,7 +77,7 @@ def train(
         raise UserError("--vocab-size: a char tokenizer has all characters of its text: only for bpe and word")
     if kind != "bpe" and (pattern != "gpt2" or special):
         raise UserError(f"--pattern and --special: only for --kind bpe, not {kind}")
-    out = _free(out)
+    _check_free(out)
     config = TokenizerConfig.parse(
         {
             "kind": kind,
@@ -95,7 +95,7 @@ def train(
             "source": sources,
             "val_fraction": 0.0,
             "text_field": text_field,
-            "separator": separator and unescaped(separator),
+            "separator": separator,
         },
         "tokenizer train",
     )
@@ -103,7 +103,7 @@ def train(
         text = Text.open(data, stdin)
         made = learn_tokenizer(config, text, workers=workers)
     made.save(out)
-    print(f"{made.vocab_size:,} entries from {text.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {_name(out)}")
+    say(f"{made.vocab_size:,} entries from {text.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {out}")
     if vocab_size is not None and made.vocab_size < vocab_size:
         print(f"fewer than {vocab_size:,}: nothing else in the text comes often enough")
 
@@ -111,7 +111,7 @@ def train(
 @tokenizer.command
 def encode(
     file: TokenizerName,
-    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    text: Prompt | None = None,
     /,
     *,
     special: Annotated[bool, Switch] = False,
@@ -125,11 +125,10 @@ def encode(
     special
         Names of special tokens in the text, such as <|endoftext|>, stand for these tokens.
     """
-    from glassgpt.data.decoding import normalised
     from glassgpt.tokenizers import named_tokenizer
 
     loaded = named_tokenizer(file)
-    whole = _stdin_text() if text is None else normalised(text)
+    whole = read_text("standard input", "it as a word of the command") if text is None else text
     ids = loaded.encode_special(whole) if special else loaded.encode(whole)
     print(*ids)
 
@@ -147,7 +146,7 @@ def decode(file: TokenizerName, /, *ids: Annotated[str, Parameter(allow_leading_
     from glassgpt.tokenizers.utf8 import encode_utf8
 
     loaded = named_tokenizer(file)
-    words = list(ids) or _stdin_text().replace(",", " ").split()
+    words = list(ids) or read_text("standard input", "it as a word of the command").replace(",", " ").split()
     text = loaded.decode(map(_id, words))
     if sys.stdout.isatty():
         text = printable(text)
@@ -167,7 +166,7 @@ def info(
     file: TokenizerName,
     /,
     *,
-    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    text: Prompt | None = None,
     data: Annotated[list[str] | None, Repeated] = None,
     longest: WholeNumber = 12,
     json_: Annotated[bool, Switch] = False,
@@ -188,7 +187,6 @@ def info(
     import json
 
     from glassgpt.data.config import DataConfig
-    from glassgpt.data.decoding import normalised
     from glassgpt.data.opening import standard_input
     from glassgpt.data.text import read_text
     from glassgpt.tokenizers import named_tokenizer
@@ -211,7 +209,7 @@ def info(
     usual = [token for token in range(loaded.vocab_size) if token not in special]
     usual = [token for token in usual if len(loaded.token_bytes(token)) > 1]
     long = sorted(usual, key=lambda token: (-len(loaded.token_bytes(token)), token))[: max(0, longest)]
-    shown = normalised(text or (whole[:400] if data else SAMPLE))
+    shown = text or (whole[:400] if data else SAMPLE)
     if json_:
         facts["longest_tokens"] = {token: loaded.decode([token]) for token in long}
         print(json.dumps(facts))
@@ -224,7 +222,7 @@ def info(
 
 
 @tokenizer.command
-def export(file: TokenizerName, /, *, out: Path) -> None:
+def export(file: TokenizerName, /, *, out: FilePath) -> None:
     """Write a byte-pair or byte tokenizer as Hugging Face's tokenizer.json.
 
     Parameters
@@ -235,13 +233,13 @@ def export(file: TokenizerName, /, *, out: Path) -> None:
     from glassgpt.interop.tokenizer_json import save_tokenizer_json
     from glassgpt.tokenizers import named_tokenizer
 
-    out = _free(out)
+    _check_free(out)
     save_tokenizer_json(named_tokenizer(file), out)
-    print(f"read it with tokenizers.Tokenizer.from_file({str(out)!r})")
+    say(f"read it with tokenizers.Tokenizer.from_file({str(out)!r})")
 
 
 @tokenizer.command(name="import")
-def import_(file: Path, /, *, out: Path) -> None:
+def import_(file: FilePath, /, *, out: FilePath) -> None:
     """Make a tokenizer from Hugging Face's tokenizer.json, if that is byte-level byte-pair encoding.
 
     Parameters
@@ -253,34 +251,19 @@ def import_(file: Path, /, *, out: Path) -> None:
     """
     from glassgpt.interop.tokenizer_json import load_tokenizer_json
 
-    out = _free(out)
+    _check_free(out)
     made = load_tokenizer_json(file)
     made.save(out)
-    print(f"{made.vocab_size:,} entries: {_name(out)}")
+    say(f"{made.vocab_size:,} entries: {out}")
 
 
-def _free(out: Path) -> Path:
-    """Where to write.
+def _check_free(path: Path) -> None:
+    """Make sure that a file can be written here.
 
     Raises:
         UserError: something is there, or nothing can be there.
     """
-    path = expand(out)
     if os.path.lexists(path):
         raise UserError(f"{path}: is there already: remove it, or choose another with --out")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder to write {path.name} into")
-    return path
-
-
-def _name(path: Path) -> str:
-    """A file's name for the terminal: it may hold anything."""
-    return printable(str(path))
-
-
-def _stdin_text() -> str:
-    from glassgpt.data.decoding import decode_bytes
-
-    if sys.stdin.isatty():
-        print("reading standard input; it ends with Ctrl-D (on Windows Ctrl-Z, Enter)", file=sys.stderr, flush=True)
-    return decode_bytes(sys.stdin.buffer.read(), "standard input")
