@@ -171,3 +171,42 @@ def test_folders_made_for_nothing_go_again(tmp_path: Path) -> None:
     with files.having_folder(tmp_path / "there" / "new" / "deep"):
         pass
     assert names(tmp_path / "there") == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot be asked which processes there are")
+def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    dead, alive = 999_999_999, os.getpid()
+    left = [f".a.txt.{dead}-0.tmp", f".a.txt.{dead}-17.tmp"]
+    kept = [f".a.txt.{alive}-99999.tmp", f".b.txt.{dead}-0.tmp", ".a.txt.mine.tmp", f".a.txt.{10**30}-0.tmp", "a.txt"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    files.write_text(tmp_path / "a.txt", "new")
+    assert names(tmp_path) == sorted(kept)
+
+
+def test_a_link_gives_way_to_a_folder_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    try:
+        (tmp_path / "folder").symlink_to(tmp_path / "mine", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links for this user")
+    with files.creating_folder(tmp_path / "folder") as temporary:
+        (temporary / "new.txt").touch()
+    assert names(tmp_path) == ["folder", "mine"]
+    assert names(tmp_path / "folder") == ["new.txt"] and names(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised, files.replacing(tmp_path / "none" / "a.txt") as temporary:
+        temporary.touch()
+    assert raised.value.filename == str(tmp_path / "none" / "a.txt")
+
+
+def test_a_lock_whose_file_cannot_be_asked_about_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(files, "identity", fail)
+    with files.holding(tmp_path / "lock"):
+        pass
