@@ -191,3 +191,29 @@ def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -
     with files.creating_folder(folder):
         pass
     assert names(tmp_path) == sorted([theirs.name, mine.name, file.name, folder.name])
+def test_a_link_gives_way_to_a_folder_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    try:
+        (tmp_path / "folder").symlink_to(tmp_path / "mine", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links for this user")
+    with files.creating_folder(tmp_path / "folder") as temporary:
+        (temporary / "new.txt").touch()
+    assert names(tmp_path) == ["folder", "mine"]
+    assert names(tmp_path / "folder") == ["new.txt"] and names(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised, files.replacing(tmp_path / "none" / "a.txt") as temporary:
+        temporary.touch()
+    assert raised.value.filename == str(tmp_path / "none" / "a.txt")
+
+
+def test_a_lock_whose_file_cannot_be_asked_about_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(locks, "identity", fail)
+    with locks.holding(tmp_path / "lock"):
+        pass

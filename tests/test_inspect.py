@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from base64 import b64decode
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -295,6 +296,61 @@ def test_what_goes_wrong_while_it_is_written_leaves_what_was_there(
     with pytest.raises(type(trouble)):
         report.write_report(findings_of("new"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def fail_at_rename(patch: pytest.MonkeyPatch, number: int, trouble: BaseException) -> None:
+    """Let one of the renames to come fail, counted from 0."""
+    calls: list[Path] = []
+
+    def failing(original: Callable[..., Path]) -> Callable[..., Path]:
+        def rename(path: Path, target: Path) -> Path:
+            calls.append(path)
+            if len(calls) == number + 1:
+                raise trouble
+            return original(path, target)
+
+        return rename
+
+    patch.setattr(Path, "rename", failing(Path.rename))
+    patch.setattr(Path, "replace", failing(Path.replace))
+
+
+def test_a_rename_that_fails_leaves_the_earlier_inspection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it is, and whoever ends it; a kill leaves a page, and what it took away comes back."""
+    out = tmp_path / "out"
+    for trouble in (OSError(16, "Device or resource busy"), KeyboardInterrupt()):
+        report.write_report(findings_of("four"), out)
+        before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
+        for number in range(20):
+            with monkeypatch.context() as patch:
+                fail_at_rename(patch, number, trouble)
+                try:
+                    report.write_report(findings_of("another one"), out)
+                except type(trouble):
+                    assert {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")} == before
+                else:
+                    break
+        assert number >= 5
+        rmtree(out)
+
+
+def test_a_kill_between_renames_leaves_a_page_and_the_rest_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report.write_report(findings_of("four"), out)
+    before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
+    aside = out / ".inspection.999999999-1.tmp"
+    (aside / "before").mkdir(parents=True)
+    (out / "data").rename(aside / "before" / "data")
+    with pytest.raises(UserError, match="not a number"):
+        _refused(out)
+    assert {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")} == before
+
+
+def _refused(out: Path) -> None:
+    """An inspection that takes over what was left, and is then refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_write", lambda *_: (_ for _ in ()).throw(UserError("not a number")))
+        report.write_report(findings_of("four"), out)
 
 
 def test_two_at_once_are_told_and_leftovers_of_killed_ones_go(tmp_path: Path) -> None:

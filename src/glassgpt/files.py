@@ -120,7 +120,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk has no name of its own
+        if error.filename is None or str(error.filename) == str(temporary):  # a full disk has no name of its own
+            error.filename = str(path)
         raise
     finally:
         with suppress(OSError):  # it has its new name, or cannot be removed either: the error above says why
@@ -168,6 +169,10 @@ def publish_folder(temporary: Path, path: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove a folder that nobody needs, as far as that can be done; what does not work once may work the next time."""
+    if folder.is_symlink():
+        with suppress(OSError):
+            folder.unlink()  # what it leads to is someone else's
+        return
     for _ in range(2):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

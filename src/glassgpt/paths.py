@@ -92,4 +92,6 @@ def readable(word: str) -> str:
 def as_word(path: Path | str) -> str:
     """The path as a word of a command line, quoted for a shell, so that it is neither an option nor a home folder."""
     text = os.fspath(path)
-    return quote(f".{os.sep}{text}" if text.startswith(("-", "~")) else text)
+    if text.startswith("~"):  # (a leading ./ gets lost on the way)
+        text = str(working_folder() / text)
+    return quote(f".{os.sep}{text}" if text.startswith("-") else text)

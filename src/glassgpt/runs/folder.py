@@ -117,9 +117,10 @@ class RunFolder:
 
     def _explained(self, error: OSError) -> OSError | UserError:
         """What to say of an error while this folder was locked; one about a file elsewhere is as it is."""
-        named = None if error.filename is None else Path(os.fsdecode(error.filename))
-        if named is not None and named != self.path and self.path not in named.parents:
-            return error
+        if error.filename is not None:
+            named, here = (Path(os.fsdecode(name)).absolute() for name in (error.filename, self.path))
+            if here not in (named, *named.parents):
+                return error
         if not self.recipe.exists():  # a new run
             return UserError(f"{self.path}: cannot be written: {reason(error)}: choose another with --out")
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
@@ -229,12 +230,18 @@ def reserve(name: str, parent: Path = Path("runs")) -> Iterator[RunFolder]:
         with ExitStack() as held:
             try:
                 folder.check_free()
+                held.callback(_remove_if_empty, folder.path)  # whoever made it: another may have, and left it to us
                 held.enter_context(folder.locked())
                 folder.check_free()  # again: someone may have been there in between
             except TakenError:
                 continue
             yield folder
             return
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:

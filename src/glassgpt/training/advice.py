@@ -15,7 +15,7 @@ from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder
 from glassgpt.tokenizers import Tokenizer
 
-MOST_CANDIDATES = 200  # words of a sample that are tried as a prompt
+MOST_SAMPLE, MOST_CANDIDATES = 1000, 2000  # characters of a sample, and words of it that are tried as a prompt
 MOST_CHARACTERS = 20  # of a word: a text without spaces is one long word
 
 
@@ -47,7 +47,7 @@ def commands_to_try(folder: RunFolder, recipe: Recipe, tokenizer: Tokenizer, sam
 
 def word_to_try(tokenizer: Tokenizer, block_size: int, sample: str) -> str | None:
     """A prompt to try: a word of a sample if one can be read back, else a character; None if there is none."""
-    for word in islice(_words(sample), MOST_CANDIDATES):
+    for word in islice(_words(sample[:MOST_SAMPLE]), MOST_CANDIDATES):
         try:
             ids = prompt_ids(tokenizer, word, block_size)
         except UserError:
@@ -58,7 +58,8 @@ def word_to_try(tokenizer: Tokenizer, block_size: int, sample: str) -> str | Non
 
 
 def _words(sample: str) -> Iterator[str]:
-    for pattern in (rf"\w[^\W_]{{0,{MOST_CHARACTERS - 1}}}", r"\w", r"\S"):
+    word = rf"\w[^\W_]{{0,{MOST_CHARACTERS - 1}}}"
+    for pattern in (word, f" {word}", r"\w", r"\S"):  # (in a vocabulary of words, most have their space with them)
         for found in re.finditer(pattern, sample):
             if found[0].isprintable() and not found[0].startswith("-"):
                 yield found[0]

@@ -33,7 +33,7 @@ class Clock:
         gap, computed = wall - self._wall, cpu - self._cpu
         self._wall, self._cpu = wall, cpu
         if gap > max(LEAST, LONGER * self._usual) and computed < SHARE * gap:
-            gap = max(computed, self._usual)
+            gap = self._usual or computed
         self._usual = max(gap, 0.9 * self._usual)
         self.seconds += gap
         return gap

@@ -1,7 +1,11 @@
 """What all pictures of runs share: the axes' choices, smoothing, colours and line styles, and how they are saved."""
 
+import logging
+import os
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from itertools import accumulate
@@ -112,12 +116,35 @@ def plain(name: str, width: int = 100) -> str:
 
 
 def load_matplotlib() -> None:
-    """Load the library, which may be set up in a way that it refuses.
+    """Load the library. What it is set to show windows with does not matter: there are none here.
 
     Raises:
-        UserError: it does.
+        UserError: it cannot be loaded.
     """
-    load("matplotlib", "pictures")
+    if "matplotlib" in sys.modules:
+        return
+    windows = os.environ.pop("MPLBACKEND", None)  # an unknown one would end the import
+    try:
+        with _silent_log():  # about a cache that it cannot write, which costs time alone
+            matplotlib = load("matplotlib", "pictures")
+    finally:
+        if windows is not None:
+            os.environ["MPLBACKEND"] = windows
+    if windows:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = windows  # as it would have been set, for whoever shows windows
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    """Keep matplotlib's log to errors: about fonts and caches, it would come between a command's own lines."""
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def quietly(draw: Callable[P, R]) -> Callable[P, R]:
@@ -213,6 +240,11 @@ def save_figure(figure: "Figure", path: Path) -> None:
     from matplotlib import rc_context
 
     kind = path.suffix.lower().removeprefix(".")
-    with rc_context({"svg.hashsalt": "glassgpt"}), warnings.catch_warnings(), replacing(path) as temporary:
+    with (
+        _silent_log(),
+        rc_context({"svg.hashsalt": "glassgpt"}),
+        warnings.catch_warnings(),
+        replacing(path) as temporary,
+    ):
         warnings.filterwarnings("ignore", "Glyph")  # in a name: it is drawn as a box
         figure.savefig(temporary, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)

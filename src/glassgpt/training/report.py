@@ -156,11 +156,12 @@ def print_result(
     if sample:
         text = Text(printable(sample.strip("\n")))
         console.print(Panel(text, title="a sample", title_align="left", border_style="dim"))
-    where = printable(f"curves: {folder.curves}   samples: {folder.samples}")
+    curves = f"curves: {folder.curves}   " if folder.curves.exists() else ""
+    where = printable(f"{curves}samples: {folder.samples}")
     console.print(where, highlight=False, markup=False, soft_wrap=True)
     console.print("try next:")
     for command in commands_to_try(folder, recipe, tokenizer, sample):
-        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {printable(command)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _markdown(summary: Summary) -> str:

@@ -247,4 +247,4 @@ def _explaining(trainer: Trainer, recipe: Recipe, folder: RunFolder, console: Co
 
 def _print_command(console: Console, folder: RunFolder, why: str) -> None:
     console.print(why, highlight=False)
-    console.print(f"  {command_to_resume(folder)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  {printable(command_to_resume(folder))}", highlight=False, markup=False, soft_wrap=True)
