@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,7 @@ from rich.console import Console
 import glassgpt
 from glassgpt.cli.playing.commands import COMMANDS, Player, completions
 from glassgpt.cli.playing.interrupts import stopping
-from glassgpt.cli.playing.lines import Entry, Pipe, edit_with, read_entry
+from glassgpt.cli.playing.lines import Entry, Keyboard, Pipe, bounded_lines, edit_with, read_entry
 from glassgpt.cli.playing.screen import SHADES, Screen
 from glassgpt.cli.playing.session import Session, Writing
 from glassgpt.cli.playing.texts import Typed, Written, setting_names, text_of
@@ -278,6 +279,7 @@ def test_settings_are_those_of_the_sampling_and_the_seed() -> None:
         ("seed", "12345678901234567890", 12345678901234567890),
         ("stop", "END", ["END"]),
         ("stop", '"\\n\\n"', ["\n\n"]),
+        ("stop", "\\n", ["\n"]),
         ("stop", '[".", "!"]', [".", "!"]),
         ("stop", "none", []),
     ],
@@ -347,7 +349,37 @@ def test_files_of_others_are_not_written_over(session: Session, tmp_path: Path) 
     session.save(str(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("name", ["", "  ", "no/such/folder/x", "."])
+def test_nothing_is_lost_by_saving(session: Session, tmp_path: Path) -> None:
+    """A file is written again only while it holds what the session wrote or loaded: anything else is someone's."""
+    write(session.begin("The "))
+    text, data = session.save(str(tmp_path / "story"))
+
+    def refused(player: Session, message: str) -> None:
+        before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+        with pytest.raises(UserError, match=message):
+            player.save(str(tmp_path / "story"))
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+    for file in (text, data):
+        content = file.read_text(encoding="utf-8")
+        file.write_text(content + "a note of mine\n", encoding="utf-8")
+        refused(session, "changed by someone else")
+        file.write_text(content, encoding="utf-8")
+    session.save(str(tmp_path / "story"))
+    refused(Session(Storyteller()), "is there already")
+    text.write_text("precious", encoding="utf-8")
+    other = Session(Storyteller(), "runs/a")
+    other.load(str(data))  # whose text is not the session's any more
+    refused(other, "changed by someone else")
+    text.unlink()
+    data.unlink()
+    data.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UserError, match="changed by someone else"):
+        other.save(str(tmp_path / "story"))
+    assert data.is_symlink() and not text.exists()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "no/such/folder/x", ".", "..", "a" * 300, "nul\0l"])
 def test_names_that_cannot_be_written(
     session: Session, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +398,9 @@ def test_names_that_cannot_be_written(
         lambda saved: saved["texts"][0][1].update(finish_reason="bored"),
         lambda saved: saved["texts"][0].append({"typed": 3}),
         lambda saved: saved["texts"][0][1]["marks"].append(["x", -0.1]),
+        lambda saved: saved["texts"].append([]),
+        lambda saved: saved["texts"].append([{"typed": "\ud800"}]),
+        lambda saved: saved["settings"].update(seed=10**400),
     ],
 )
 def test_damaged_files_are_refused(session: Session, tmp_path: Path, damage) -> None:
@@ -514,6 +549,61 @@ def test_a_pasted_list_of_commands_is_done_line_by_line() -> None:
     assert out.getvalue() == "several\nliness4 t1.0.\n/quits4 t1.0.\n"
 
 
+TYPED = st.one_of(
+    st.sampled_from([f"/{command.name}" for command in COMMANDS if command.name not in ("quit", "edit")]),
+    st.builds("/{} {}".format, st.sampled_from(["set", "add", "save", "load", "colour", ""]), st.text(max_size=9)),
+    st.builds("/set {} {}".format, st.sampled_from(setting_names()), st.sampled_from(["none", "0", "x", "9" * 5000])),
+    st.text(max_size=9),
+    st.just(""),
+)
+
+
+@given(st.lists(TYPED, max_size=8))
+def test_whatever_is_typed_play_goes_on(typed: list[str]) -> None:
+    """Also after the text was edited to nothing."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made, *_ = player("")
+        for line in typed:
+            with suppress(UserError):
+                made.take(Entry(line.replace("/", "/ ") if "../" in line or "/save /" in line else line))
+            made._session.edit("")
+        with suppress(UserError):
+            made.take(Entry("/retry"))
+
+
+def test_what_fails_in_a_terminal_loses_no_text() -> None:
+    class Failing(Storyteller):
+        def before_token(self, number: int) -> None:
+            if len(self.prompts) == 2 and number == 2:
+                raise RuntimeError("of the model")
+
+    made, out, _ = player("/set seed 1\nThe \nA \n/text", Failing(), terminal=True, color_system=None)
+    made.play()
+    said = out.getvalue()
+    assert "a bug in glassgpt, not yours: RuntimeError: of the model" in said
+    assert said.rstrip().endswith("A s1")
+
+
+def test_lines_and_blocks_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glassgpt.cli.playing.lines.MOST_LINE", 100)
+    endless = bounded_lines(io.BytesIO(b"short\n" + b"x" * 1000))
+    assert next(endless) == b"short\n"
+    with pytest.raises(UserError, match="a line on standard input is longer"):
+        next(endless)
+    with pytest.raises(UserError, match="the block that begins"):
+        read_entry(lambda more: "x" * 30 if more else '"""')
+
+
+def test_typed_bytes_that_are_no_text_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(_prompt: str) -> str:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr("builtins.input", typed)
+    with pytest.raises(UserError, match="not UTF-8"):
+        Keyboard(completions).read()
+
+
 # --- the screen --------------------------------------------------------------------------------------------------
 
 
@@ -624,7 +714,7 @@ def test_an_editor_changes_the_text(tmp_path: Path) -> None:
     assert edit_with(editor(tmp_path, program), "two\n") == "two\n\n"  # it had an end before
 
 
-def test_an_editor_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_an_editor_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="code 3"):
         edit_with(editor(tmp_path, "sys.exit(3)"), "x")
     with pytest.raises(UserError, match="no-such-editor"):
@@ -633,6 +723,13 @@ def test_an_editor_that_fails_changes_nothing(tmp_path: Path) -> None:
         edit_with(editor(tmp_path, "file.write_bytes(b'\\xff')"), "x")
     with pytest.raises(UserError):
         edit_with(editor(tmp_path, "file.unlink()"), "x")
+    for name in ("an 'open quote", " ", "''", str(tmp_path)):
+        with pytest.raises(UserError, match="/edit: "):
+            edit_with(name, "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
+        with pytest.raises(UserError, match="/edit: "):
+            edit_with(editor(tmp_path, "pass"), "x")
 
 
 # --- the command -------------------------------------------------------------------------------------------------

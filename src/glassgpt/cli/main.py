@@ -9,8 +9,9 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from cyclopts import App, CycloptsError
@@ -154,8 +155,22 @@ def run(words: list[str]) -> int:
     Raises:
         UserError: they are no command; the message says which was meant, if that can be told.
     """
-    _require_text(words)
     app = make_app()
+    command = parse(app, words)
+    try:
+        code = command()
+    except MistakenWordError as error:
+        raise UserError(Mistake(app, words).mistaken_word(error)) from error
+    return code if isinstance(code, int) else 0
+
+
+def parse(app: App, words: list[str]) -> Callable[[], Any]:
+    """The command that words call, with its arguments.
+
+    Raises:
+        UserError: as `run`.
+    """
+    _require_text(words)
     try:
         rest, overrides = take_overrides(words)
         command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
@@ -165,16 +180,18 @@ def run(words: list[str]) -> int:
             raise UnknownFieldError(
                 "", next(word for word in words if word.startswith("--") and word not in rest).partition("=")[0]
             )
-        code = command(*bound.args, **bound.kwargs)
     except CycloptsError as error:
         raise UserError(Mistake(app, words).explain(error)) from error
-    except MistakenWordError as error:
-        raise UserError(Mistake(app, words).mistaken_word(error)) from error
     except UnknownFieldError as error:
         raise UserError(Mistake(app, words).unknown_option(error.option)) from error
     if command == app.help_print and rest[:1] == ["train"]:
-        print_fields()
-    return code if isinstance(code, int) else 0
+        return partial(_help_of_train, partial(command, *bound.args, **bound.kwargs))
+    return partial(command, *bound.args, **bound.kwargs)
+
+
+def _help_of_train(print_help: Callable[[], Any]) -> None:
+    print_help()
+    print_fields()
 
 
 def _require_text(words: Sequence[str]) -> None:

@@ -160,7 +160,8 @@ class Mistake:
 
     def options(self) -> list[str]:
         """Every option of the command, the fields of a recipe included if it takes them."""
-        arguments = _app_of(self._app, self.chain).assemble_argument_collection()
+        app = _app_of(self._app, self.chain)
+        arguments = app.assemble_argument_collection() if app.default_command else []
         found = [name for argument in arguments if argument.parse for name in argument.names if name.startswith("-")]
         return [*found, *(_fields() if takes_fields(self.chain) else [])]
 
