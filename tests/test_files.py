@@ -191,6 +191,8 @@ def test_what_a_killed_process_left_goes_with_the_next_writing(tmp_path: Path) -
     with files.creating_folder(folder):
         pass
     assert names(tmp_path) == sorted([theirs.name, mine.name, file.name, folder.name])
+
+
 def test_a_link_gives_way_to_a_folder_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
