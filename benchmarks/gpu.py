@@ -2,7 +2,7 @@
 
     python3 benchmarks/gpu.py --needs                    # at home: how to fetch the wheels to bring along
     python3 benchmarks/gpu.py --wheels wheels --out gpu  # there: gpu.json after every part, gpu.md with tables
-    python3 benchmarks/gpu.py --device cpu --small       # does the script run at all? Two minutes on two cores
+    python3 benchmarks/gpu.py --device cpu --small       # does the script run at all? About two minutes
 
 It runs from a source checkout, nothing installed. Each part is a process of its own with its own time limit: one that
 fails, hangs or runs out of memory is noted, and the others go on. The exit code is 0 if all went well, 1 if something
