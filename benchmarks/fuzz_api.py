@@ -138,7 +138,8 @@ def _names_it(message: str, wrong: dict[str, str], names: dict[str, Any]) -> boo
     for name, value in wrong.items():
         made = eval(value, names)  # one of the values above
         parts = [made, *made] if isinstance(made, (list, tuple, dict, str)) and len(made) < 5 else [made]
-        words = {name, name.replace("_", " "), name.replace("_", "-"), name.rstrip("s"), "\u2400"}
+        synonyms = {"ids": ("text", "token"), "out": ("path",)}.get(name, ())
+        words = {name, name.replace("_", " "), name.replace("_", "-"), name.rstrip("s"), "\u2400", *synonyms}
         words |= {word for part in parts for word in (repr(part)[:12], str(part)[:12], type(part).__name__) if word}
         if any(word in message for word in words):
             return True
