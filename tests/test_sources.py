@@ -133,6 +133,7 @@ def test_a_folder_is_read_by_what_is_in_its_files(tmp_path: Path, capsys: pytest
         **dict.fromkeys(("node_modules/p/index.js", "env/pyvenv.cfg", "env/lib/site.py"), "installed"),
         **dict.fromkeys(("runs/r/recipe.toml", "runs/r/checkpoints/log.txt", "runs/r/samples.txt"), "run"),
         **dict.fromkeys(("tokens/header.json", "tokens/tokenizer.json"), "tokens"),
+        "data.json": "[1, 2]",
         "picture.png": "\0PNG",
         "latin1": "caf\xe9",
         "packed.tar.gz": "\0",
@@ -151,6 +152,7 @@ def test_a_folder_is_read_by_what_is_in_its_files(tmp_path: Path, capsys: pytest
         "2 folders of installed",
         "1 run",
         "1 prepared text",
+        "1 JSON file",
         "3 files",
     ):
         assert count in said

@@ -21,6 +21,7 @@ TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text")
 _HIDDEN = ("hidden file or folder", "hidden files or folders")
 _COPY = ("editor's copy or unfinished download", "editors' copies or unfinished downloads")
 _PACKAGES = ("folder of installed packages", "folders of installed packages")
+_JSON = ("JSON file", "JSON files")  # whose brackets and field names are hardly a text; they can be named
 _RUN, _TOKENS = ("run", "runs"), ("prepared text", "prepared texts")
 _BINARY, _CLOSED = ("file that is not text", "files that are not text"), ("unreadable folder", "unreadable folders")
 _COPY_NAMES = re.compile(r".*~|#.*#|.*\.(?:swp|swo|bak|orig|tmp|part|crdownload)", re.IGNORECASE)
@@ -101,6 +102,8 @@ def _kind_left_out(path: Path) -> tuple[str, str] | None:
         return _HIDDEN
     if _COPY_NAMES.fullmatch(path.name):
         return _COPY
+    if path.suffix.lower() == ".json" and path.is_file():
+        return _JSON
     if not path.is_dir():
         return None
     if path.name in ("node_modules", "__pycache__") or (path / "pyvenv.cfg").is_file():
@@ -117,9 +120,9 @@ def text_files(folder: Path) -> list[Path]:
     """The text files of a folder and of all folders in it, in the order of their names.
 
     Left out, and counted in a line to standard error, are hidden files and folders, copies that editors keep, what
-    package managers install, runs and prepared texts in it, and files that are not text. Names such as .txt or .jsonl
-    say that a file is text; of others, the first bytes decide. A linked folder is entered once, after those that are
-    really there; one that leads to a folder above it is not.
+    package managers install, runs and prepared texts in it, .json files, and files that are not text. Names such as
+    .txt or .jsonl say that a file is text; of others, the first bytes decide. A linked folder is entered once, after
+    those that are really there; one that leads to a folder above it is not.
 
     Raises:
         UserError: it cannot be looked at.

@@ -238,7 +238,7 @@ def is_token_folder(source: str | Path) -> bool:
     """Whether this is a folder that `glassgpt prepare` made; a corpus's name is that corpus."""
     try:
         return source not in NAMES and (expand(source) / HEADER).is_file()
-    except OSError:  # a name too long, a folder that may not be searched: said where it is read as a text
+    except (OSError, UserError):  # no name at all, one too long, a folder that may not be searched: said elsewhere
         return False
 
 
