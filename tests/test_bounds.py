@@ -440,7 +440,7 @@ def test_ids_and_seeds_of_every_kind_of_whole_number_are_the_same(kind: Callable
         *(
             {name: wrong}
             for name in ("slots", "block_size", "vocab_size")
-            for wrong in ({"a": 1}, -1, 1.5, "x", 10**30)
+            for wrong in ({"a": 1}, -1, 0, 1.5, "x", 10**30, np.zeros(0), [])
         ),
     ],
 )

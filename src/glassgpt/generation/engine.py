@@ -91,8 +91,8 @@ class Engine:
         tell: Callable[[str], None] = lambda _: None,
     ):
         self.slots = whole_number(slots, "slots", 1, 2**16)
-        self.vocab_size = vocab_size and whole_number(vocab_size, "vocab_size", 1, 2**31)
-        block_size = block_size and whole_number(block_size, "block_size", 1, 2**31)
+        self.vocab_size = None if vocab_size is None else whole_number(vocab_size, "vocab_size", 1, 2**31)
+        block_size = None if block_size is None else whole_number(block_size, "block_size", 1, 2**31)
         for name, value, known in (("mode", mode, get_args(Mode)), ("weights", weights, get_args(Weights))):
             if value not in known:
                 raise UserError(f"{name}: one of {', '.join(known)}, not {show(value)}")
