@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from glassgpt.errors import UserError
-from glassgpt.files import holding
 from glassgpt.inspection import report, tables
 from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
@@ -25,6 +24,7 @@ from glassgpt.inspection.pictures import lens_heatmap
 from glassgpt.inspection.pictures.style import width_of
 from glassgpt.inspection.pictures.text import _lines as lines_of_text
 from glassgpt.inspection.probabilities import token_probabilities
+from glassgpt.locks import holding
 from glassgpt.model import ModelConfig, make_model
 from glassgpt.runs import load
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer
@@ -338,7 +338,7 @@ def test_a_kill_between_renames_leaves_a_page_and_the_rest_comes_back(tmp_path: 
     out = tmp_path / "out"
     report.write_report(findings_of("four"), out)
     before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
-    aside = out / ".inspection.999999999-1.tmp"
+    aside = out / ".inspection.999999999.tmp"
     (aside / "before").mkdir(parents=True)
     (out / "data").rename(aside / "before" / "data")
     with pytest.raises(UserError, match="not a number"):

@@ -27,7 +27,11 @@ def split(line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_parse(line: str) -> None:
+def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "default-2"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.toml").touch()
     words, overrides = take_overrides(split(line))
     _, bound, _ = make_app().parse_args(words, exit_on_error=False, print_error=False)
     if words[0] == "train" and bound.args:

@@ -46,10 +46,13 @@ def show(value: object) -> str:
 def reason(error: BaseException) -> str:
     """Why something failed, in a few words: what the operating system says, else the error's first line."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return str(error.strerror)
     if isinstance(error, RecursionError):
         return "nested too deep"
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # some errors cannot say what they are
+        lines = []
     return shorten(lines[0], 200) if lines else type(error).__name__
 
 

@@ -1,16 +1,20 @@
-"""Files that are there whole or not at all, and locks that a killed process does not leave behind."""
+"""Files and folders that are there whole or not at all, and the folder of caches."""
 
 import errno
 import json
 import os
+import platform
 import re
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from functools import cache
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from glassgpt.errors import UserError, reason
 from glassgpt.paths import expand
@@ -48,28 +52,58 @@ def _fsync(handle: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        _warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
+        warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
 
 
-def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+def warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+    """Warn, the first time that this is said."""
     if message not in _said:
         _said.add(message)
         warnings.warn(message, stacklevel=2)
 
 
 def temporary_name(path: Path) -> Path:
-    """A new name beside `path` for what is not whole yet."""
-    return path.with_name(f".{_repeated(path)}.{os.getpid()}-{next(_numbers)}.tmp")
+    """A new name beside `path` for what is not whole yet. It says which process of which machine made it."""
+    return path.with_name(f"{_beginning(path)}{os.getpid()}-{_machine()}-{next(_numbers)}.tmp")
 
 
-def _repeated(path: Path) -> str:
-    """As much of a path's name as temporary names repeat."""
-    return path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
+def _beginning(path: Path) -> str:
+    """What all temporary names beside `path` begin with."""
+    name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return f".{name}."
+
+
+@cache
+def _machine() -> str:
+    """A folder may be shared by machines, whose processes have the same numbers."""
+    return f"{crc32(platform.node().encode()):08x}"
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether its name is one that `temporary_name` gives."""
-    return re.fullmatch(r"\..+\.\d+(-\d+)?\.tmp", path.name) is not None
+    """Whether its name is one that `temporary_name` gives, or gave in earlier versions."""
+    return re.fullmatch(r"\..+\.\d+(-[0-9a-f]{8}-\d+)?\.tmp", path.name) is not None
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path` under temporary names."""
+    if os.name != "posix":
+        return  # there is no harmless way to ask for a process
+    beginning = _beginning(path)
+    with suppress(OSError):
+        for other in path.parent.glob(f"{escape(beginning)}*.tmp"):
+            found = re.fullmatch(rf"(\d+)-{_machine()}-\d+\.tmp", other.name[len(beginning) :])
+            if found and not _is_running(int(found[1])):
+                discard(other) if other.is_dir() else other.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 @contextmanager
@@ -78,7 +112,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block raises, or the machine stops, `path` is as it was. What a killed process left of an earlier try goes.
     """
-    _remove_abandoned(path)
+    remove_abandoned(path)
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -94,27 +128,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files for the same path whose processes are no more. (Windows cannot be asked about those.)"""
-    if os.name != "posix":
-        return
-    with suppress(OSError):
-        for file in path.parent.iterdir():
-            found = re.fullmatch(r"\.(.+)\.([1-9]\d{0,8})-\d+\.tmp", file.name)
-            if found and found[1] == _repeated(path) and not _is_alive(int(found[2])) and not file.is_dir():
-                file.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it is another user's
-    return True
-
-
 @contextmanager
 def creating_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; it gets the name `path` when it is complete.
@@ -122,6 +135,7 @@ def creating_folder(path: Path) -> Iterator[Path]:
     A folder that has the name is replaced by it, and is back under its name if that fails.
     """
     check_no_file(path)
+    remove_abandoned(path)
     temporary = temporary_name(path)
     temporary.mkdir(parents=True)
     try:
@@ -219,56 +233,6 @@ def having_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-class FileLockedError(Exception):
-    """Another process holds the lock."""
-
-
-@contextmanager
-def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock, a file that is there meanwhile; a stale lock file blocks no one.
-
-    On a file system without locks, a warning is given once, and the block runs without one.
-
-    Args:
-        path: the file.
-        wait: until another process lets go of it; the file stays then, since others may be waiting for it.
-
-    Raises:
-        FileLockedError: another process holds it.
-        OSError: it cannot be made.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise FileLockedError from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-            raise
-        _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
-    try:
-        with nullcontext() if wait else _unlinking(path):
-            yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _unlinking(path: Path) -> Iterator[None]:
-    """Remove a lock file before it is let go, or it might be the next one's. (On Windows, to let go removes it.)"""
-    mine = None
-    with suppress(OSError):
-        mine = identity(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if mine is not None and identity(path) == mine:  # its folder may have been moved, and another be there
-                path.unlink()
-
-
 def cache_folder() -> Path:
     """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
     own_folder = os.environ.get("GLASSGPT_CACHE")
@@ -281,7 +245,7 @@ def cache_folder() -> Path:
 
 def warn_no_cache(folder: Path, error: OSError) -> None:
     """Say once that a cache cannot be used: this costs time, never the command."""
-    _warn_once(
+    warn_once(
         f"{folder}: the cache cannot be used ({reason(error)}), so nothing is kept for the next time: "
         "name another folder in GLASSGPT_CACHE"
     )

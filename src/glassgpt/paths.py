@@ -67,11 +67,26 @@ def require_text(path: Path | str, fix: str = "rename it") -> None:
     Raises:
         UserError: it holds bytes that are not UTF-8, as names made on another system may.
     """
+    name = os.fspath(path)
+    if not is_text(name):
+        raise UserError(f"{readable(name)}: a name that is not UTF-8: {fix}")
+
+
+def is_text(word: str) -> bool:
+    """Whether a name or another word from the system is UTF-8: it may hold bytes that are not."""
     try:
-        os.fspath(path).encode("utf-8")
+        word.encode("utf-8")
     except UnicodeEncodeError:
-        shown = os.fsencode(path).decode("utf-8", errors="backslashreplace")
-        raise UserError(f"{shown}: a name that is not UTF-8: {fix}") from None
+        return False
+    return True
+
+
+def readable(word: str) -> str:
+    r"""A word from the system for a message, with bytes that are not UTF-8 as `\xe9`."""
+    try:
+        return os.fsencode(word).decode("utf-8", errors="backslashreplace")
+    except UnicodeEncodeError:  # halves of surrogate pairs, which stand for no bytes
+        return word.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def as_word(path: Path | str) -> str:

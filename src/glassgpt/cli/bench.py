@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from glassgpt.cli.bench_generate import generate
-from glassgpt.cli.bench_shared import set_threads, telling, times
-from glassgpt.cli.options import Repeated, Switch, WholeNumber
+from glassgpt.cli.bench_shared import MOST_ROUNDS, check_range, set_threads, telling, times
+from glassgpt.cli.options import Number, Repeated, Switch, WholeNumber
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ bench = App(
     help_flags=["--help", "-h"],
 )
 bench.command(generate)
+DAY = 86_400  # seconds
 SHORT_NAMES = {"transformers, fused AdamW": "  fused AdamW", "transformers, plain": "  plain"}
 
 
@@ -31,7 +32,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     device
         auto, cpu, cuda, cuda:N or mps.
     threads
-        That torch works with on the CPU. Left out: as torch chooses.
+        Number of CPU threads (default: chosen by a short trial).
     json_
         Print one JSON object.
     """
@@ -43,7 +44,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     from glassgpt.device import choose_device
 
     chosen = choose_device(device)
-    set_threads(threads)
+    set_threads(threads, device)
     with telling("measuring the machine's limits"):
         machine, found = this_machine(chosen), measure_limits(chosen)
     if json_:
@@ -70,7 +71,7 @@ def train(
     device: str | None = None,
     threads: WholeNumber | None = None,
     rounds: WholeNumber = 7,
-    seconds: float | None = None,
+    seconds: Number | None = None,
     json_: Annotated[bool, Switch] = False,
     overrides: Annotated[dict[str, dict[str, Any]] | None, Parameter(parse=False)] = None,
 ) -> None:
@@ -99,7 +100,7 @@ def train(
     device
         auto, cpu, cuda, cuda:N or mps.
     threads
-        That torch works with on the CPU. Left out: as torch chooses.
+        Number of CPU threads (default: chosen by a short trial).
     rounds
         How often each side has its turn.
     seconds
@@ -107,10 +108,9 @@ def train(
     json_
         Print one JSON object, with the figures of every round.
     """
-    if rounds < 1:
-        raise UserError(f"--rounds {rounds}: at least 1")
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise UserError(f"--seconds {seconds:g}: more than 0")
+    check_range("rounds", rounds, 1, MOST_ROUNDS)
+    if seconds is not None and not 0 < seconds <= DAY:
+        raise UserError(f"--seconds {seconds:g}: more than 0, and at most {DAY:,}")
     from glassgpt.bench.memory import measure_memory
     from glassgpt.bench.training import compare_training, import_transformers, side_names
     from glassgpt.bench.work import find_work
@@ -128,7 +128,7 @@ def train(
             raise UserError(f"--against {against}: has no counterpart of the recipe {work.name}: take a shape")
     if against:
         import_transformers()
-    set_threads(threads)
+    set_threads(threads, works[0].training.device)
     comparisons = []
     for work in works:
         with telling(work.name) as tell:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from glassgpt.cli.bench_shared import set_threads, telling, times
+from glassgpt.cli.bench_shared import MOST_ROUNDS, check_range, set_threads, telling, times
 from glassgpt.cli.options import Repeated, Switch, WholeNumber
-from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
     from glassgpt.bench.generation import Comparison
@@ -65,14 +64,10 @@ def generate(
     json_
         Print one JSON object, with the figures of every round.
     """
-    for name, number, least in (
-        ("batch", batch, 1),
-        ("prompt-tokens", prompt_tokens, 1),
-        ("new-tokens", new_tokens, 2),
-        ("rounds", rounds, 1),
-    ):
-        if number < least:
-            raise UserError(f"--{name} {number}: at least {least}")
+    check_range("batch", batch, 1, 4096)
+    check_range("prompt-tokens", prompt_tokens, 1, 2**24)
+    check_range("new-tokens", new_tokens, 2, 2**24)
+    check_range("rounds", rounds, 1, MOST_ROUNDS)
     from glassgpt.bench.generation import compare_generation
     from glassgpt.bench.writing import check_writing, find_writing
     from glassgpt.device import choose_device
@@ -93,7 +88,7 @@ def generate(
     ]
     for writing in writings:
         check_writing(writing, others, chosen)
-    set_threads(threads)
+    set_threads(threads, device)
     comparisons = []
     for writing in writings:
         with telling(writing.name) as tell:

@@ -1,15 +1,16 @@
 """glassgpt compare"""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
-from glassgpt.cli.options import Switch
-from glassgpt.errors import UserError
+from glassgpt.cli.options import FilePath, RunPath, Switch
+from glassgpt.cli.output import note
+from glassgpt.cli.pictures import check_drawing
+from glassgpt.errors import UserError, printable
 
 
-def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool, Switch] = False) -> None:
+def compare(*runs: RunPath, out: FilePath = Path("compare.png"), json_: Annotated[bool, Switch] = False) -> None:
     """Compare runs, whatever their tokenizers, in bits per byte of validation text.
 
     `glassgpt plot` draws their other curves: losses, learning rates, gradient norms, speeds.
@@ -24,27 +25,28 @@ def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool,
         Print one JSON array, and draw nothing.
     """
     from glassgpt.training.comparison import differences, draw_comparison, read_compared, short_names
-    from glassgpt.training.drawing import check_picture
 
     if not runs:
         raise UserError("compare: name run folders, such as runs/*")
     if not json_:
-        check_picture(out)
+        check_drawing(out)
     compared = sorted(map(read_compared, runs, short_names(runs)), key=lambda run: run.bits_per_byte or float("inf"))
     if json_:
         print(json.dumps([run.to_dict() for run in compared]))
         for line in differences(compared):
-            print(line, file=sys.stderr)
+            note(line)
         return
+    draw_comparison(compared, out)  # before anything is printed, which may fail
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for name in ("run", "tokenizer", "entries", "parameters", "bits/byte", "tokens/s", "time"):
         table.add_column(name, justify="left" if name in ("run", "tokenizer") else "right", no_wrap=name != "run")
     for run in compared:
         table.add_row(
-            run.name,
+            Text(printable(run.name)),
             run.recipe.tokenizer.kind,
             f"{run.recipe.model.vocab_size:,}",
             f"{run.parameters:,}",
@@ -55,6 +57,5 @@ def compare(*runs: Path, out: Path = Path("compare.png"), json_: Annotated[bool,
     console = Console()
     console.print(table)
     for line in differences(compared):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    draw_comparison(compared, out)
-    console.print(f"curves: {out}", highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(f"curves: {out}"), highlight=False, markup=False, soft_wrap=True)

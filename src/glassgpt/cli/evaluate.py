@@ -1,14 +1,14 @@
 """glassgpt evaluate"""
 
 import json
-from pathlib import Path
 from typing import Annotated, Literal
 
-from glassgpt.cli.options import Repeated, Switch
+from glassgpt.cli.options import Repeated, RunPath, Switch
+from glassgpt.errors import printable
 
 
 def evaluate(
-    run: Path,
+    run: RunPath,
     /,
     *,
     data: Annotated[list[str] | None, Repeated] = None,
@@ -36,6 +36,9 @@ def evaluate(
         Print one JSON object: loss (nats/token), perplexity, bits_per_byte, tokens, bytes, text.
     """
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     loaded = load(run, device)
     if weights == "int8":
@@ -49,10 +52,12 @@ def evaluate(
         print(json.dumps(result))
         return
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("", "value", title=escape(f"{run} on {result['text']}"), title_justify="left", show_header=False)
+    table = Table(
+        "", "value", title=Text(printable(f"{run} on {result['text']}")), title_justify="left", show_header=False
+    )
     table.columns[1].justify = "right"
     for name, shown in (
         ("loss, nats/token", f"{result['loss']:.4f}"),

@@ -2,28 +2,29 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from glassgpt.cli.options import Escaped, Number, Prompt, Repeated, RunPath, Switch, WholeNumber
+from glassgpt.cli.output import note
+from glassgpt.cli.stdin import read_prompt
+from glassgpt.errors import UserError, printable
 
-from glassgpt.cli.options import Repeated, Switch, WholeNumber
-from glassgpt.errors import UserError
+MOST_SAMPLES = 1_000_000
 
 
 def generate(
-    run: Path,
+    run: RunPath,
     /,
     *,
-    prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    prompt: Prompt | None = None,
     max_new_tokens: WholeNumber | None = None,
-    temperature: float | None = None,
+    temperature: Number | None = None,
     top_k: WholeNumber | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    typical_p: float | None = None,
-    repetition_penalty: float | None = None,
-    stop: Annotated[list[str] | None, Repeated] = None,
+    top_p: Number | None = None,
+    min_p: Number | None = None,
+    typical_p: Number | None = None,
+    repetition_penalty: Number | None = None,
+    stop: Annotated[list[Escaped] | None, Repeated] = None,
     when_full: Literal["crop", "rotate", "stop"] | None = None,
     seed: WholeNumber | None = None,
     num_samples: WholeNumber = 1,
@@ -35,7 +36,8 @@ def generate(
 ) -> None:
     r"""Write text with a trained model.
 
-    The text, prompt included, goes to standard output as it comes; everything else to standard error.
+    The text, prompt included, goes to standard output as it comes; everything else to standard error. On a terminal,
+    control characters of the text are shown as signs.
     Settings left out are those of the run's recipe. A text may be longer than the model's context: see --when-full.
 
     Parameters
@@ -43,7 +45,8 @@ def generate(
     run
         A run folder.
     prompt
-        The beginning. Left out: standard input, or the recipe's prompt if that is a terminal.
+        The beginning. If omitted: standard input, which must not be empty; or the recipe's prompt if standard input is
+        a terminal, closed or /dev/null.
     max_new_tokens
         The most tokens to write.
     temperature
@@ -59,7 +62,8 @@ def generate(
     repetition_penalty
         Above 1: tokens that are already there become less likely.
     stop
-        End the text at this string, which is left out. May come several times.
+        End the text at this string, which is left out. May come several times. \n means a newline, \t a tab, \\ a
+        backslash.
     when_full
         A full context. crop: its last half is read again; rotate (rotary positions): the oldest token is forgotten;
         stop: the text ends.
@@ -82,12 +86,15 @@ def generate(
     """
     if greedy and temperature:
         raise UserError("--greedy and --temperature say different things: give one of them")
-    if num_samples < 1:
-        raise UserError(f"--num-samples {num_samples}: at least 1")
+    if not 1 <= num_samples <= MOST_SAMPLES:
+        raise UserError(f"--num-samples {num_samples}: from 1 to {MOST_SAMPLES:,}")
     if seed is not None and seed < 0:
         raise UserError(f"--seed {seed}: 0 or more")
     from glassgpt.generation.text import texts
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     loaded = load(run, device)
     given = {
@@ -103,9 +110,7 @@ def generate(
     }
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     config = loaded.sampling(**settings)
-    if prompt is None and not sys.stdin.isatty():
-        prompt = _read_stdin()
-    text = loaded.prompt(prompt)
+    text = loaded.prompt(read_prompt() if prompt is None else prompt)
     engine = loaded.engine(
         mode=mode,
         weights=weights,
@@ -123,29 +128,23 @@ def generate(
         pieces = texts(loaded.pieces(text, seed=seed + sample, crop_prompt=crop_prompt, engine=engine, **settings))
         first = next(pieces, "")  # whatever is wrong with the prompt is said before anything is written
         if tell_seed and sample == 0:
-            print(f"seed {seed}", file=sys.stderr)
+            note(f"seed {seed}")
         if num_samples > 1:
-            print(f"--- {sample + 1} of {num_samples} ---", file=sys.stderr, flush=True)
-        sys.stdout.write(text + first)
+            note(f"--- {sample + 1} of {num_samples} ---")
+        _write(text + first)
         for piece in pieces:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            _write(piece)
         sys.stdout.write("\n")
         sys.stdout.flush()
+
+
+def _write(piece: str) -> None:
+    """Write at once; a terminal gets no control characters, which would change its settings or move its cursor."""
+    sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)
+    sys.stdout.flush()
 
 
 def _note(what: str, *, everything: bool) -> None:
     """What the engine says: what there is to wait for or went wrong, and how it decodes, if someone asked for that."""
     if everything or not what.startswith("decoding"):
-        print(what, file=sys.stderr, flush=True)
-
-
-def _read_stdin() -> str:
-    data = sys.stdin.buffer.read()
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")  # as texts are read for training
-    except UnicodeDecodeError:
-        raise UserError("the prompt on standard input is not UTF-8 text") from None
-    if not text:
-        raise UserError('the prompt on standard input is empty: pipe a text into it, or give --prompt "…"')
-    return text
+        note(what)

@@ -1,12 +1,16 @@
 """glassgpt info"""
 
 import json
-from pathlib import Path
+import os
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from glassgpt.cli import lookup
 from glassgpt.cli.options import Switch
+from glassgpt.errors import UserError, printable, show
+from glassgpt.paths import expand
 
 
 def info(
@@ -43,7 +47,6 @@ def info(
 
 def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
     """The shape of a model by any of its names, with its vocabulary filled in."""
-    from glassgpt.errors import UserError, suggest
     from glassgpt.model.sizing import GPT2_FAMILY
     from glassgpt.recipes import Recipe, load_recipe, merge, recipe_names
     from glassgpt.runs import RunFolder
@@ -53,9 +56,9 @@ def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
         raise UserError(f"{other[0]}: {what} is a model alone: only fields of model can change")
     if what in GPT2_FAMILY:
         config = GPT2_FAMILY[what].replace(**overrides.get("model", {}))
-    elif Path(what).is_dir():
+    elif lookup.is_run(expand(what)):
         config = Recipe.parse(merge(RunFolder(what).read_recipe().model_dump(exclude_none=True), overrides)).model
-    elif what in recipe_names() or Path(what).is_file():
+    elif what in recipe_names() or lookup.is_recipe_file(expand(what)):
         recipe = load_recipe(what, overrides)
         config = recipe.model
         if config.vocab_size is None:
@@ -63,15 +66,28 @@ def model_config(what: str, overrides: dict[str, dict[str, Any]]) -> Any:
 
             config = config.replace(vocab_size=vocabulary_size(recipe.tokenizer, recipe.data))
     else:
-        raise UserError(f"no run folder, recipe or model {what!r}: {suggest(what, [*recipe_names(), *GPT2_FAMILY])}")
+        raise _mistake(what, [*recipe_names(), *GPT2_FAMILY])
     return config
 
 
-def _print_table(console: Any, what: str, config: Any, result: Any) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+def _mistake(what: str, names: list[str]) -> lookup.MistakenWordError:
+    """What is wrong with a word that is no run folder, recipe or model, and what was meant."""
+    near, found = get_close_matches(what, names, n=1, cutoff=0.6), None
+    try:
+        lookup.check_run(what)
+    except lookup.MistakenWordError as error:
+        found = error
+    if found is not None and (os.path.lexists(expand(what)) or (found.meant and "/" in what)):
+        return found
+    known = "" if near else f": known: {', '.join(names)}"
+    return lookup.MistakenWordError(f"no run folder, recipe or model {show(what)}{known}", what, meant=near or None)
 
-    table = Table(title=escape(what), title_justify="left", title_style="bold", show_header=False)
+
+def _print_table(console: Any, what: str, config: Any, result: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(printable(what)), title_justify="left", title_style="bold", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")

@@ -1,19 +1,17 @@
 """glassgpt inspect"""
 
-from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from glassgpt.cli.options import Switch
+from glassgpt.cli.options import FilePath, Prompt, RunPath, Switch
+from glassgpt.cli.output import say
 
 
 def inspect(
-    run: Path,
+    run: RunPath,
     /,
     *,
-    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    out: Path,
+    prompt: Prompt,
+    out: FilePath,
     crop_prompt: Annotated[bool, Switch] = False,
     no_pictures: Annotated[bool, Switch] = False,
     device: str = "auto",
@@ -40,13 +38,16 @@ def inspect(
     """
     from glassgpt.inspection.report import inspect_run
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     summary = inspect_run(load(run, device), prompt, out, crop=crop_prompt, pictures=not no_pictures)
     folders = [path.parts[0] for path in summary.files if len(path.parts) > 1]
     size = f"{summary.page_bytes / 1e6:.1f} MB" if summary.page_bytes >= 1e6 else f"{summary.page_bytes / 1e3:.0f} kB"
     tokens = f"{summary.tokens} token{'' if summary.tokens == 1 else 's'}"
-    print(f"{out / 'page.html'}: {size}, {tokens}: open it in a browser")
+    say(f"{out / 'page.html'}: {size}, {tokens}: open it in a browser")
     for folder in dict.fromkeys(folders):
-        print(f"{out / folder}: {folders.count(folder)} files")
+        say(f"{out / folder}: {folders.count(folder)} files")
     for what in summary.left_out:
-        print(f"left out: {what}")
+        say(f"left out: {what}")

@@ -6,10 +6,12 @@ Nothing heavy is imported here: a command loads what it needs, such as torch, wh
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
@@ -20,22 +22,32 @@ from glassgpt.cli.evaluate import evaluate
 from glassgpt.cli.generate import generate
 from glassgpt.cli.info import info
 from glassgpt.cli.inspect import inspect
+from glassgpt.cli.lookup import MistakenWordError
+from glassgpt.cli.mistakes import Mistake
 from glassgpt.cli.options import BUG, INTERRUPTED, USER_ERROR
-from glassgpt.cli.overrides import print_fields, take_overrides
+from glassgpt.cli.output import open_closed_streams, silence, use_utf8
+from glassgpt.cli.overrides import UnknownFieldError, print_fields, take_overrides
 from glassgpt.cli.play import play
 from glassgpt.cli.plot import plot
 from glassgpt.cli.prepare import prepare
 from glassgpt.cli.recipes import recipes
 from glassgpt.cli.tokenizer import tokenizer
 from glassgpt.cli.train import train
-from glassgpt.errors import UserError, printable, reason
+from glassgpt.errors import UserError, printable, reason, shorten
+from glassgpt.paths import is_text, readable
+
+HELP = """A GPT you can see through: train, resume and generate on your own text.
+
+`--debug`, as the first or the last word of a command, shows the traceback of an error; so does GLASSGPT_DEBUG=1.
+"""
+LONGEST_LINE = 600  # characters of an error
 
 
 def make_app() -> App:
     """The command line; what each command says of itself is its function's docstring."""
     app = App(
         name="glassgpt",
-        help="A GPT you can see through: train, resume and generate on your own text.",
+        help=HELP,
         version=__version__,
         help_flags=["--help", "-h"],
         result_action="return_value",
@@ -48,47 +60,57 @@ def make_app() -> App:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a bug, 2 something the user can fix, 130 interrupted.
-
-    `--debug` before the command, or GLASSGPT_DEBUG=1, shows the traceback of whatever ended it.
-    """
+    """Run the command line and exit: 0 done, 1 a bug, 2 something the user can fix, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = words[:1] == ["--debug"] or os.environ.get("GLASSGPT_DEBUG", "") not in ("", "0")
-    if words[:1] == ["--debug"]:
-        del words[0]
-    _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # text of any script must not end a run on a narrow console
-            stream.reconfigure(encoding="utf-8", errors="replace")
-    warnings.formatwarning = lambda message, *_args, **_named: f"glassgpt: warning: {message}\n"
-    try:
-        code = run(words)
-        sys.stdout.flush()  # what a full disk or a closed pipe refuses, it refuses here
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        code = _explain(error)
+    debug = os.environ.get("GLASSGPT_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
+    for place in (0, -1):
+        if words and words[place] == "--debug":
+            debug = True
+            del words[place]
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt), _safety_net(debug):  # a second Ctrl-C, while the first is dealt with
+        code = _run_to_the_end(words, debug)
     sys.exit(code)
 
 
-def _explain(error: Exception) -> int:
+def _run_to_the_end(words: list[str], debug: bool) -> int:
+    """Run a command, and say in one line what ended it early; return the exit code."""
+    try:
+        open_closed_streams()
+        use_utf8()
+        code = run(words)
+        sys.stdout.flush()  # what a full disk or a closed pipe refuses, it refuses here
+        return code
+    except SystemExit as ended:  # of a library: rich's if nobody reads what it prints
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return 0
+    except BaseException as error:  # also those that are no Exception: a panic of a library in Rust
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> int:
     """Say in one line what ended a command; return the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
-        _silence_stdout()
+        silence(sys.stdout)
         return 0
     if isinstance(error, UserError):
         return _fail(str(error))
-    if isinstance(error, CycloptsError):
-        error.verbose = False
-        return _fail(str(error))
-    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
-        return _fail("out of memory: a smaller model, batch or block is needed (see glassgpt info)")
+    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", reason(error)):
+        return _fail("out of memory: close other programs, or use a smaller model, batch size or block size")
+    if isinstance(error, ImportError) and not (error.name or "").startswith("glassgpt"):
+        package = (error.name or "a library").partition(".")[0]
+        return _fail(
+            f"{package} cannot be loaded ({reason(error)}): install glassgpt again, in an environment of its own"
+        )
     if isinstance(error, OSError):  # a full disk, a folder that may not be written: the machine's, not ours
         if error.filename is None:
-            _silence_stdout()  # it may be what could not be written, and Python writes what is left when it exits
-        return _fail(f"{error.filename or 'input or output'}: {reason(error)}")
+            silence(sys.stdout)  # it may be what could not be written
+        return _fail(f"{shorten(_name(error.filename))}: {reason(error)}")
     _fail(
         f"a bug in glassgpt, not yours: {type(error).__name__}: {reason(error)}: please report it with the command and "
         "what `glassgpt --debug COMMAND …` prints",
@@ -96,41 +118,84 @@ def _explain(error: Exception) -> int:
     return BUG
 
 
-def _silence_stdout() -> None:
-    """Send what is still to be written nowhere: Python would fail on it once more at its end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _name(filename: object) -> str:
+    """A file as the operating system names it in an error: text, bytes or a number, or none."""
+    if isinstance(filename, bytes):
+        return os.fsdecode(filename)
+    return "input or output" if filename is None else str(filename)
 
 
-def _open_closed_streams() -> None:
-    """Let a standard stream that is closed (as by `>&-`) be an empty one: to Python it is None.
+@contextmanager
+def _safety_net(debug: bool) -> Iterator[None]:
+    """Show warnings, and what fails in threads and when objects are destroyed, in one line each."""
 
-    Each takes the lowest number that is free, which is its own: the next file would else have it, and get whatever a
-    library writes to standard output or standard error.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    def one_line(message: Warning | str, *_where: Any, **_named: Any) -> str:
+        return f"glassgpt: warning: {shorten(printable(str(message)), LONGEST_LINE)}\n"
+
+    def failed_aside(failure: Any) -> None:
+        error = failure.exc_value
+        if isinstance(error, SystemExit | KeyboardInterrupt | BrokenPipeError | None):
+            return
+        if debug:
+            traceback.print_exception(error)
+        _print_error(f"warning: {type(error).__name__} beside the work: {reason(error)}")
+
+    before = warnings.formatwarning, threading.excepthook, sys.unraisablehook
+    warnings.formatwarning, threading.excepthook, sys.unraisablehook = one_line, failed_aside, failed_aside
+    try:
+        yield
+    finally:
+        warnings.formatwarning, threading.excepthook, sys.unraisablehook = before
 
 
 def run(words: list[str]) -> int:
-    """Parse the words and call the command; return its exit code."""
-    rest, overrides = take_overrides(words)
+    """Parse the words and call the command; return its exit code.
+
+    Raises:
+        UserError: they are no command; the message says which was meant, if that can be told.
+    """
+    _require_text(words)
     app = make_app()
-    command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
-    if "overrides" in ignored:
-        bound.arguments["overrides"] = overrides
-    elif overrides and command != app.help_print:
-        section, fields = next(iter(overrides.items()))
-        raise UserError(f"--{section}.{next(iter(fields))}: only train and info (and bench) take recipe fields")
-    code = command(*bound.args, **bound.kwargs)
+    try:
+        rest, overrides = take_overrides(words)
+        command, bound, ignored = app.parse_args(rest, exit_on_error=False, print_error=False)
+        if "overrides" in ignored:
+            bound.arguments["overrides"] = overrides
+        elif overrides and command != app.help_print:
+            raise UnknownFieldError(
+                "", next(word for word in words if word.startswith("--") and word not in rest).partition("=")[0]
+            )
+        code = command(*bound.args, **bound.kwargs)
+    except CycloptsError as error:
+        raise UserError(Mistake(app, words).explain(error)) from error
+    except MistakenWordError as error:
+        raise UserError(Mistake(app, words).mistaken_word(error)) from error
+    except UnknownFieldError as error:
+        raise UserError(Mistake(app, words).unknown_option(error.option)) from error
     if command == app.help_print and rest[:1] == ["train"]:
         print_fields()
     return code if isinstance(code, int) else 0
 
 
+def _require_text(words: Sequence[str]) -> None:
+    """Make sure that every word is text: recipes, tokens and messages are made of them.
+
+    Raises:
+        UserError: one holds bytes that are not UTF-8, as the names of files from another system may.
+    """
+    for word in words:
+        if not is_text(word):
+            raise UserError(f"{shorten(readable(word))}: not UTF-8: rename the file, or convert the text")
+
+
 def _fail(message: str) -> int:
-    line = printable(" ".join(message.split()))
-    with suppress(OSError):  # there may be no one to tell
-        print(f"glassgpt: {line}", file=sys.stderr, flush=True)
+    _print_error(message)
     return USER_ERROR
+
+
+def _print_error(message: str) -> None:
+    line = shorten(printable(message), LONGEST_LINE)
+    try:
+        print(f"glassgpt: {line}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # there is no one to tell
+        silence(sys.stderr)

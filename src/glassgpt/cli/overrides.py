@@ -6,6 +6,20 @@ from typing import Any, Literal, get_args, get_origin
 
 from glassgpt.errors import UserError, suggest
 
+
+class UnknownFieldError(UserError):
+    """A recipe has no such field.
+
+    Attributes:
+        option: as it was given, without its value.
+    """
+
+    def __init__(self, message: str, option: str):
+        super().__init__(message)
+        self.option = option
+
+
+ESCAPED = (("sampling", "stop"), ("data", "separator"))  # where \n means a newline, as with --stop and --separator
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0", "none")
 
 
@@ -38,6 +52,8 @@ def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str,
             else:
                 value = words.pop(0)
         fields = found.setdefault(section, {})
+        if (section, field) in ESCAPED:
+            value = _unescaped(value)
         if get_origin(annotation) is list and value == "none":
             fields[field] = []
         elif get_origin(annotation) is list:
@@ -47,6 +63,12 @@ def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str,
     return rest, found
 
 
+def _unescaped(value: str) -> str:
+    from glassgpt.data.decoding import unescaped
+
+    return unescaped(value)
+
+
 def _find(name: str) -> tuple[str, str, Any]:
     """The section, the field and its type."""
     from glassgpt.recipes import Recipe
@@ -54,10 +76,10 @@ def _find(name: str) -> tuple[str, str, Any]:
     section, _, field = name.removeprefix("--").replace("-", "_").partition(".")
     sections = {key: info.annotation for key, info in Recipe.model_fields.items() if key != "description"}
     if section not in sections:
-        raise UserError(f"{name}: a recipe has no section {section!r}, {suggest(section, sections)}")
+        raise UnknownFieldError(f"{name}: a recipe has no section {section!r}, {suggest(section, sections)}", name)
     fields = sections[section].model_fields  # type: ignore[union-attr]
     if field not in fields:
-        raise UserError(f"{name}: {section} has no field {field!r}, {suggest(field, fields)}")
+        raise UnknownFieldError(f"{name}: {section} has no field {field!r}, {suggest(field, fields)}", name)
     return section, field, fields[field].annotation
 
 

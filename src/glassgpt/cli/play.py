@@ -1,12 +1,13 @@
 """glassgpt play"""
 
 import sys
-from pathlib import Path
 from typing import Literal
+
+from glassgpt.cli.options import RunPath
 
 
 def play(
-    run: Path,
+    run: RunPath,
     /,
     *,
     mode: Literal["auto", "eager", "compiled", "graphs"] = "auto",
@@ -30,11 +31,13 @@ def play(
         auto, cpu, cuda, cuda:N or mps.
     """
     from glassgpt.cli.playing.commands import Player, completions
-    from glassgpt.cli.playing.lines import Keyboard, Lines, Pipe
+    from glassgpt.cli.playing.lines import Keyboard, Lines, Pipe, bounded_lines
     from glassgpt.cli.playing.screen import Screen
     from glassgpt.cli.playing.session import Session
     from glassgpt.runs import load
+    from glassgpt.threads import settle
 
+    settle(device)
     loaded = load(run, device)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     screen = Screen()
@@ -49,5 +52,5 @@ def play(
         screen.note("Type a beginning, or only Enter for the recipe's own. /help lists the commands.")
         lines = Keyboard(completions)
     else:
-        lines = Pipe(sys.stdin.buffer)
+        lines = Pipe(bounded_lines(sys.stdin.buffer))
     Player(session, screen, lines).play()

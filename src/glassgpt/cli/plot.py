@@ -1,10 +1,11 @@
 """glassgpt plot"""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from glassgpt.cli.options import Repeated, Switch
+from glassgpt.cli.options import FilePath, Number, Repeated, RunPath, Switch
+from glassgpt.cli.output import note, say
+from glassgpt.cli.pictures import check_drawing
 from glassgpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def plot(
-    *runs: Path,
-    out: Path | None = None,
+    *runs: RunPath,
+    out: FilePath | None = None,
     x: Literal["step", "tokens", "bytes", "seconds"] = "step",
     y: Literal["loss", "train-loss", "val-loss", "bits", "lr", "grad-norm", "tokens-per-second"] | None = None,
     log_x: Annotated[bool, Switch] = False,
     log_y: Annotated[bool, Switch] = False,
-    smooth: float | None = None,
+    smooth: Number | None = None,
     labels: Annotated[list[str] | None, Repeated] = None,
     gradients: Annotated[bool, Switch] = False,
 ) -> None:
@@ -54,14 +55,14 @@ def plot(
     from glassgpt.runs import RunFolder
     from glassgpt.training.comparison import short_names
     from glassgpt.training.curves import read_rows, redraw_curves
-    from glassgpt.training.drawing import View, check_picture
+    from glassgpt.training.drawing import View
     from glassgpt.training.overlay import draw_overlay
 
     if not runs:
         raise UserError("plot: name run folders, such as runs/default")
     if labels is not None and len(labels) != len(runs):
         raise UserError(f"--labels: {len(labels)} for {len(runs)} runs: give it once for each, in their order")
-    if smooth is not None and not 0 <= smooth < float("inf"):
+    if smooth is not None and smooth < 0:
         raise UserError(f"--smooth {smooth:g}: from 0 to below 1, or a window of 1 or more lines")
     folders = [RunFolder(run) for run in runs]
     if gradients:
@@ -73,26 +74,25 @@ def plot(
     view = View(x, log_x, log_y, smooth)
     if len(runs) == 1 and y is None and labels is None:
         out = out or folders[0].curves
-        check_picture(out)
+        check_drawing(out)
         redraw_curves(folders[0], out, view)
     else:
         out, y = out or Path("plot.png"), y or "loss"
-        check_picture(out)
+        check_drawing(out)
         names = labels or short_names(runs)
         missing = draw_overlay(list(zip(names, map(read_rows, folders), strict=True)), out, y, view)
         for name in missing:
-            print(f"{name}: no {y} to draw", file=sys.stderr)
+            note(f"{name}: no {y} to draw")
         if "loss" in y and len({recipe.tokenizer.fingerprint for recipe in recipes}) > 1:
-            print("different tokenizers: a loss per token does not compare, --y bits does", file=sys.stderr)
-    print(f"curves: {out}")
+            note("different tokenizers: a loss per token does not compare, --y bits does")
+    say(f"curves: {out}")
 
 
 def _plot_gradients(folder: "RunFolder", out: Path | None) -> None:
-    from glassgpt.training.drawing import check_picture
     from glassgpt.training.flow_drawing import draw_flow
 
     folder.read_recipe()  # which says so if this is no run folder
     out = out or folder.gradients.with_suffix(".png")
-    check_picture(out)
+    check_drawing(out)
     draw_flow(folder, out)
-    print(f"gradients: {out}")
+    say(f"gradients: {out}")

@@ -1,15 +1,16 @@
 """glassgpt train"""
 
-import os
 import sys
-from pathlib import Path
-from typing import IO, Annotated, Any, TextIO, cast
+from typing import IO, Annotated, Any, cast
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from glassgpt.cli.options import INTERRUPTED, Repeated
+from glassgpt.cli.lookup import check_recipe
+from glassgpt.cli.options import INTERRUPTED, FilePath, Repeated, RunPath
+from glassgpt.cli.output import Unheard
 from glassgpt.errors import UserError
+from glassgpt.paths import expand
 
 
 def train(
@@ -17,8 +18,8 @@ def train(
     /,
     *,
     data: Annotated[list[str] | None, Repeated] = None,
-    out: Path | None = None,
-    resume: Path | None = None,
+    out: FilePath | None = None,
+    resume: RunPath | None = None,
     checkpoint_every: str | None = None,
     watch_gradients: str | None = None,
     track: Annotated[list[str] | None, Repeated] = None,
@@ -58,22 +59,32 @@ def train(
         changes.setdefault("data", {})["source"] = data
         if resume is None:
             _forget_old_text(data, changes)
-    console = _Console()
+    console = Console(file=cast(IO[str], Unheard(sys.stdout)))
     if resume is not None:
         if out is not None or recipe != "default":
-            raise UserError("--resume goes on with a run as it is: leave out the recipe and --out")
+            raise UserError(
+                "--resume continues a run with its own recipe in its own folder: leave out RECIPE and --out"
+            )
         from glassgpt.training import session
 
         return 0 if session.resume(resume, changes, console) else INTERRUPTED
     from glassgpt.recipes import load_recipe
 
+    check_recipe(recipe)
+    path = expand(recipe)
+    if path.name == "recipe.toml":  # a run's own: the number of threads was chosen for that run
+        changes.setdefault("training", {}).setdefault("threads", None)
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 
-    # A run's own recipe is called recipe.toml: the run has the better name.
-    path = Path(recipe)
+    # The run has the better name than its recipe.
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
-    return 0 if session.train(loaded, out or _free_folder(name), console) else INTERRUPTED
+    if out is not None:
+        return 0 if session.train(loaded, out, console) else INTERRUPTED
+    from glassgpt.runs import reserve
+
+    with reserve(name or "run") as folder:
+        return 0 if session.train(loaded, folder, console) else INTERRUPTED
 
 
 def _forget_old_text(data: list[str], changes: dict[str, dict[str, Any]]) -> None:
@@ -83,50 +94,8 @@ def _forget_old_text(data: list[str], changes: dict[str, dict[str, Any]]) -> Non
     if is_token_folder(data[0]):
         if changes.get("tokenizer"):
             raise UserError("--tokenizer: a prepared text has its tokenizer: leave it out, or give the text itself")
-        changes["data"].setdefault("val_fraction", TokenFolder(Path(data[0]).expanduser()).val_fraction)
+        changes["data"].setdefault("val_fraction", TokenFolder(expand(data[0])).val_fraction)
         changes.setdefault("tokenizer", {})["file"] = None
     changes["data"].setdefault("sha256", None)
     changes.setdefault("tokenizer", {}).setdefault("fingerprint", None)
     changes.setdefault("sampling", {}).setdefault("prompt", None)
-
-
-class _Console(Console):
-    """Goes on in silence when nobody takes its output any more: a run is worth more than its lines."""
-
-    def __init__(self) -> None:
-        super().__init__(file=cast(IO[str], _Output(sys.stdout)))
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-
-
-class _Output:
-    """A stream that cannot take what is written, as on a full disk: the same as one whose reader has gone."""
-
-    def __init__(self, stream: TextIO):
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError as error:
-            raise BrokenPipeError from error
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError as error:
-            raise BrokenPipeError from error
-
-
-def _free_folder(name: str) -> Path:
-    """runs/name, or the first of runs/name-2, runs/name-3, … that is not there."""
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder

@@ -7,9 +7,7 @@ what is kept: it serves every model of the same shape, and loads in some millise
 import hashlib
 import inspect
 import json
-import os
 import platform
-import shutil
 import sys
 import warnings
 import zipfile
@@ -21,15 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, reason
 from glassgpt.files import cache_folder, replacing
 from glassgpt.generation import linear
+from glassgpt.generation.compiler import find_compiler, use_compiler, why_not_compiled
 from glassgpt.generation.linear import OneRow, one_query_attention, with_linears
 from glassgpt.model import attention, config, embeddings, gpt, layers, norms, positions
 from glassgpt.model import cache as model_cache
 from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.sizing import sizes
+from glassgpt.threads import in_force
 
 SOURCES = (sys.modules[__name__], attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
 WORTH_SHARING = 2**18  # parameters in a layer; with 200,000, one thread takes 100 µs for what two take 165 for
@@ -127,17 +127,13 @@ def _package(step: DecodeStep, store: KVCache, path: Path, tell: Callable[[str],
         return _load(path)
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
         if tell is None:
-            raise UserError(f"{path}: the compiled model cannot be loaded ({_first_line(error)}): delete it") from None
+            raise UserError(f"{path}: the compiled model cannot be loaded ({reason(error)}): delete it") from None
     tell("compiling the model for this machine, once: about half a minute")
     try:
         _compile(step, store, path)
         return _load(path)
     except Exception as error:
-        raise UserError(f"the model could not be compiled ({_first_line(error)}): take the eager mode") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"the model could not be compiled ({why_not_compiled(error)}): use --mode eager") from None
 
 
 def _load(path: Path) -> Any:
@@ -154,27 +150,23 @@ def _load(path: Path) -> Any:
 
 
 def _threads(model: GPT) -> int:
-    """How many share a step's work: to wait for each other some times a layer takes longer than a small layer."""
-    return 1 if sizes(model.config).parameters / model.config.n_layer < WORTH_SHARING else torch.get_num_threads()
+    """How many share a step's work: to wait for each other some times a layer takes longer than a small layer.
+
+    It is that of an idle machine: what is compiled serves whatever the load, and on a busy one `waiting` helps.
+    """
+    return 1 if sizes(model.config).parameters / model.config.n_layer < WORTH_SHARING else in_force().most
 
 
 def can_compile(model: GPT) -> bool:
     """Whether a step can be compiled here: on a CPU, in float32, with a C++ compiler."""
     weight = model.token_embedding.weight
-    return weight.device.type == "cpu" and weight.dtype is torch.float32 and _compiler() is not None
-
-
-@cache
-def _compiler() -> str | None:
-    """The one that torch's compiler takes."""
-    usual = {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
-    return shutil.which(os.environ.get("CXX", usual))
+    return weight.device.type == "cpu" and weight.dtype is torch.float32 and find_compiler() is not None
 
 
 def package_path(model: GPT) -> Path:
     """Where the compiled step of such a model is kept: its name says all that it depends on."""
     kinds = sorted({type(module).__name__ for module in model.modules()})
-    machine = (platform.system(), platform.machine(), _processor(), torch.get_num_threads(), _compiler())
+    machine = (platform.system(), platform.machine(), _processor(), _threads(model), find_compiler())
     shape = model.config.model_dump(mode="json")
     rotations = len(model.rotations[0]) if hasattr(model, "rotations") else 0
     key = json.dumps([shape, kinds, rotations, torch.__version__, machine, _source_hash()], sort_keys=True, default=str)
@@ -212,6 +204,7 @@ def _compile(step: DecodeStep, store: KVCache, path: Path) -> None:
             "always_keep_tensor_constants": True,  # the smallest weights would be numbers in the code
             "cpp.threads": _threads(step.model),
         }
+        use_compiler()
         made = torch._inductor.aoti_compile_and_package(
             exported, package_path=str(temporary.with_suffix(".pt2")), inductor_configs=settings
         )

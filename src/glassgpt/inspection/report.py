@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 from glassgpt.errors import UserError, show
 from glassgpt.files import (
-    FileLockedError,
     check_no_file,
     discard,
     having_folder,
-    holding,
     is_temporary,
     remove_leftovers,
     sync_file,
@@ -24,6 +22,7 @@ from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import LIMIT, write_page
 from glassgpt.inspection.tables import write_tables
+from glassgpt.locks import FileLockedError, holding
 from glassgpt.paths import expand
 from glassgpt.runs import Run
 from glassgpt.training.drawing import load_matplotlib

@@ -18,7 +18,7 @@ FREE_FIELDS = (
     *(f"training.{field}" for field in ("embedding_learning_rate", "muon_learning_rate")),
     *(f"training.{field}" for field in ("muon_momentum", "muon_rounds")),
     # where, which is the same up to rounding
-    *(f"training.{field}" for field in ("device", "precision", "compile", "activation_checkpointing")),
+    *(f"training.{field}" for field in ("device", "precision", "threads", "compile", "activation_checkpointing")),
     # how it is watched
     *(f"training.{field}" for field in ("eval_every", "checkpoint_every", "keep_checkpoints", "log_every")),
     *(f"training.{field}" for field in ("watch_gradients", "track")),

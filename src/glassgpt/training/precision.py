@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.errors import UserError
+from glassgpt.generation.compiler import use_compiler, why_not_compiled
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -25,7 +26,8 @@ def choose_precision(device: torch.device, precision: Precision = "auto") -> tor
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it is asked of the current one
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if precision == "float16" and device.type == "cpu":
         raise UserError("precision float16: not on a CPU: use float32, or bfloat16 to try mixed precision")
@@ -70,6 +72,7 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
     What fails is nearly always that no C++ compiler is found; if the model itself is wrong, the plain call says so.
     """
+    use_compiler()
     fast: Callable[[Tensor], Tensor] | None = torch.compile(model)
     called = False
 
@@ -79,11 +82,15 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
             return fast(ids)
         if fast is not None:
             try:
-                logits = fast(ids)
+                with warnings.catch_warnings():
+                    # Torch's advice on an NVIDIA card. Who asks for float32 gets it, TF32's ten bits would not be that.
+                    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+                    logits = fast(ids)
+            except torch.OutOfMemoryError:
+                raise  # that would be no better without it
             except Exception as error:
                 fast = None
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                warnings.warn(f"torch.compile failed, going on without it ({reason})", stacklevel=2)
+                warnings.warn(f"torch.compile failed, going on without it ({why_not_compiled(error)})", stacklevel=2)
             else:
                 called = True
                 return logits

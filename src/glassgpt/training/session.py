@@ -184,7 +184,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size, history.samples)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
-        terminal = Terminal(trainer, console, prepared.measure)
+        terminal = Terminal(trainer, console, prepared.measure, folder.path)
         also = stack.enter_context(Trackers(recipe, folder, history.metrics, terminal.note))
         bytes_per_token = prepared.train.bytes_per_token
         metrics = MetricsFile(folder, prepared.measure, bytes_per_token, training.log_every, history.metrics, also)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glassgpt import threads
 from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
 from glassgpt.errors import UserError, show
@@ -23,6 +24,7 @@ from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
 from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
+from glassgpt.waiting import begin_work
 
 __all__ = ["Checkpoint", "DivergedError", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
 
@@ -66,6 +68,8 @@ class Trainer:
                 raise TypeError(f"{name}: a {kind.__name__} is needed, not {show(value)}")
         self.total_steps = total_steps(config, batches)
         self.device = choose_device(config.device)
+        if config.threads is not None and self.device.type == "cpu":
+            threads.use(config.threads)
         self.dtype = choose_precision(self.device, config.precision)
         self.model = model.to(self.device)
         self.batches, self.config, self.validation = batches, config, validation
@@ -122,6 +126,7 @@ class Trainer:
 
     def _step(self) -> Step:
         """One optimizer step over `gradient_accumulation` batches."""
+        begin_work(self.device)
         step, parts = self.progress.step, self.config.gradient_accumulation
         set_seed(_step_seed(self.config.seed, step), self.device)
         rate = learning_rate(step, self.total_steps, self.config)

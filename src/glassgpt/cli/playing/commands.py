@@ -11,7 +11,7 @@ from glassgpt.cli.playing.lines import BLOCK, Entry, Lines
 from glassgpt.cli.playing.screen import MOST_BEFORE, MOST_COLOURED, Screen
 from glassgpt.cli.playing.session import Session, Writing
 from glassgpt.cli.playing.texts import PlaySettings, Text, Typed, Written, setting_names
-from glassgpt.errors import UserError, suggest
+from glassgpt.errors import UserError, reason, suggest
 
 HOW_TO = """\
 A line is the beginning of a new text; the model goes on from there. An empty line lets it go on further.
@@ -47,6 +47,15 @@ class Player:
                 if not self._screen.is_terminal:
                     raise
                 self._screen.interrupted(LEAVE)
+            except OSError:  # of the terminal or the pipe: there is no one to tell
+                raise
+            except Exception as error:
+                if not self._screen.is_terminal:
+                    raise
+                self._screen.complain(
+                    f"a bug in glassgpt, not yours: {type(error).__name__}: {reason(error)}: the texts are still here: "
+                    "/save NAME keeps them"
+                )
 
     def take(self, entry: Entry) -> None:
         """Do what was typed.
@@ -101,7 +110,7 @@ class Player:
                 if steps:
                     self._screen.end_text()
         seconds = time.perf_counter() - began
-        last = self._session.parts[-1] if self._session.texts else None
+        last = self._session.parts[-1] if self._session.parts else None
         if isinstance(last, Written):
             self._tell_of(last, steps - 1, seconds)  # (the first one's time is the prompt's)
 
@@ -227,7 +236,7 @@ class Command:
 
 
 COMMANDS = (
-    Command("set", "NAME VALUE", 'change a setting: temperature 0.5, top_k none, seed 7, stop "\\n"', Player.set),
+    Command("set", "NAME VALUE", "change a setting: temperature 0.5, top_k none, seed 7, stop \\n", Player.set),
     Command("show", "", "the settings, and what each means", Player.show),
     Command("more", "", "go on with the text, as an empty line does", Player.more),
     Command("add", "WORDS", "put words of yours behind the text, and go on", Player.add),

@@ -4,13 +4,15 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, reason
+from glassgpt.reading import MOST_LINE, read_bytes
 
 BLOCK = '"""'
+TOO_LONG = f"longer than {MOST_LINE // 2**20} MB"
 Completer = Callable[[str], list[str]]
 """Takes what was typed so far; returns what it could become."""
 
@@ -41,6 +43,18 @@ class Lines(Protocol):
 
     def edit(self, text: str) -> str:
         """Let a person change a text."""
+
+
+def bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file or a pipe.
+
+    Raises:
+        UserError: one is too long, as what has no lines is; nothing behind it can be read.
+    """
+    while line := file.readline(MOST_LINE):
+        if len(line) == MOST_LINE and not line.endswith(b"\n"):
+            raise UserError(f"a line on standard input is {TOO_LONG}: nothing more is read")
+        yield line
 
 
 class Pipe:
@@ -100,6 +114,8 @@ class Keyboard:
         except EOFError:
             print()  # what comes next begins a line of its own
             raise
+        except UnicodeDecodeError:
+            raise UserError("what was typed is not UTF-8 text: left out") from None
 
     def edit(self, text: str) -> str:
         """Change a text in the editor that VISUAL or EDITOR names, else in the line.
@@ -133,12 +149,17 @@ def read_entry(line: Callable[[bool], str]) -> Entry:
     entry = line(False)
     if not entry.startswith(BLOCK):
         return Entry(entry)
-    while not (entry.rstrip().endswith(BLOCK) and len(entry.rstrip()) >= 2 * len(BLOCK)):
-        try:
-            entry += "\n" + line(True)
-        except EOFError:
-            raise UserError(f"the block that begins with {BLOCK} has no end: left out") from None
-    text = entry.rstrip()[len(BLOCK) : -len(BLOCK)]
+    lines, size = [entry], len(entry)
+    if len(entry.rstrip()) < 2 * len(BLOCK) or not entry.rstrip().endswith(BLOCK):
+        while len(lines) == 1 or not lines[-1].rstrip().endswith(BLOCK):
+            try:
+                lines.append(line(True))
+            except EOFError:
+                raise UserError(f"the block that begins with {BLOCK} has no end: left out") from None
+            size += len(lines[-1]) + 1
+            if size > MOST_LINE:
+                raise UserError(f"the block that begins with {BLOCK} is {TOO_LONG}: left out")
+    text = "\n".join(lines).rstrip()[len(BLOCK) : -len(BLOCK)]
     return Entry(text.removeprefix("\n"), is_block=True)
 
 
@@ -148,15 +169,19 @@ def edit_with(editor: str, text: str) -> str:
     Raises:
         UserError: there is no such program, or it failed.
     """
-    words = shlex.split(editor, posix=os.name == "posix")
-    with tempfile.TemporaryDirectory(prefix="glassgpt-") as folder:
-        file = Path(folder) / "text.txt"
-        file.write_text(text, encoding="utf-8", newline="")
-        try:
+    from glassgpt.data.decoding import decode_bytes
+
+    try:
+        words = shlex.split(editor, posix=os.name == "posix")
+        with tempfile.TemporaryDirectory(prefix="glassgpt-") as folder:
+            file = Path(folder) / "text.txt"
+            file.write_text(text, encoding="utf-8", newline="")
             code = subprocess.run([*words, str(file)], check=False).returncode  # noqa: S603  (the person's own choice)
-            changed = file.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        except (OSError, ValueError) as error:
-            raise UserError(f"/edit: {editor}: {getattr(error, 'strerror', None) or error}") from None
+            changed = decode_bytes(read_bytes(file, "the text that was edited"), "the text that was edited")
+    except UserError as error:
+        raise UserError(f"/edit: {editor}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"/edit: {editor}: {reason(error)}") from None
     if code:
         raise UserError(f"/edit: {editor} ended with code {code}: nothing has changed")
     if changed.endswith("\n") and not text.endswith("\n"):

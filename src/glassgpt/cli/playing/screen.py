@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glassgpt.cli.playing.texts import Mark, Typed, Written
+from glassgpt.errors import printable, shorten
 
 # From the least probability of a class to its colours, and those where a terminal has only sixteen. Viridis: told apart
 # by eyes that do not tell red from green, and by its lightness alone. Letters have a colour of their own, so that they
@@ -22,11 +23,8 @@ SHADES = (
 )
 TYPED, NOTE, PLAIN = Style(bold=True), Style(dim=True), Style.null()
 MOST_BEFORE = 240  # characters of a text that are shown again when it goes on
+MOST_COMPLAINT = 600  # characters of what is wrong
 MOST_COLOURED = 1_600  # and when its colours are asked for
-
-# A model may write any character; what would steer the terminal shows as a sign instead.
-VISIBLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {0x7F: "\u2421"}
-VISIBLE |= dict.fromkeys(range(0x80, 0xA0), "\N{REPLACEMENT CHARACTER}")
 
 
 class Screen:
@@ -64,7 +62,7 @@ class Screen:
             self._console.file.flush()
             return
         style = TYPED if typed else self._shade(probability)
-        lines = text.translate(VISIBLE).split("\n")  # (a colour must not run on to the end of the line)
+        lines = printable(text).split("\n")  # (a colour must not run on to the end of the line)
         segments = [Segment(line, style) for line in lines]
         between = [segment for line in segments for segment in (line, Segment("\n"))][:-1]
         self._console.print(Segments(between), end="", soft_wrap=True)
@@ -99,11 +97,11 @@ class Screen:
         """Say something beside the text, in one line."""
         if self.is_terminal and not self._at_line_start:
             self.end_text()
-        self._notes.print(Text(message.translate(VISIBLE)), style=NOTE, soft_wrap=True)
+        self._notes.print(Text(printable(message)), style=NOTE, soft_wrap=True)
 
     def complain(self, message: str) -> None:
         """Say what is wrong, in one line."""
-        self._notes.print(Text(" ".join(message.translate(VISIBLE).splitlines())), soft_wrap=True)
+        self._notes.print(Text(shorten(printable(message), MOST_COMPLAINT)), soft_wrap=True)
 
     def interrupted(self, message: str) -> None:
         """After Ctrl-C at a prompt, which leaves the cursor in its line."""
@@ -117,7 +115,7 @@ class Screen:
             last = number == len(rows[0]) - 1
             table.add_column(overflow="fold", no_wrap=number == 0, style=NOTE if last else PLAIN)
         for row in rows:
-            table.add_row(*(Text(cell.translate(VISIBLE)) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         self._console.print(table)
 
     def paragraph(self, text: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from secrets import randbits
 from typing import TYPE_CHECKING, Any, Protocol, get_origin
 
+from glassgpt.cli.playing.own_files import OwnFiles
 from glassgpt.cli.playing.texts import (
     BETWEEN_TEXTS,
     Mark,
@@ -17,14 +18,15 @@ from glassgpt.cli.playing.texts import (
     Typed,
     Written,
     characters,
+    parse_session,
     session_files,
     setting_names,
     text_of,
 )
+from glassgpt.data.decoding import unescaped
 from glassgpt.errors import UserError, suggest
-from glassgpt.files import write_text
 from glassgpt.generation.config import SamplingConfig
-from glassgpt.reading import read_json
+from glassgpt.reading import parse_json, read_text
 
 if TYPE_CHECKING:
     from glassgpt.generation.engine import FinishReason
@@ -84,7 +86,7 @@ class Session:
         self.settings = PlaySettings.parse(run.sampling().model_dump(exclude={"prompt"}))
         self.texts: tuple[Text, ...] = ()
         self._before: list[tuple[Text, ...]] = []  # what `undo` goes back to
-        self._own_file: Path | None = None
+        self._files = OwnFiles()
         self._told_of_cropping = False
 
     @property
@@ -121,7 +123,7 @@ class Session:
         """
         if not self.texts:
             raise UserError("/retry: there is no text yet: type a beginning")
-        last = self.parts[-1]
+        last = self.parts[-1] if self.parts else None
         if not isinstance(last, Written):
             return self.more()
         seed = self.settings.seed
@@ -195,7 +197,7 @@ class Session:
         return True
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting, given as text; `none` for none.
+        r"""Change a setting, given as text; `none` for none. In a stop string, `\n` means a newline.
 
         Raises:
             UserError: there is no such setting, or the value is none for it.
@@ -207,6 +209,8 @@ class Session:
             given = [] if is_list else None
         elif is_list and value[:1] in ('"', "["):
             given = _from_json(field, value)
+        elif is_list:
+            given = unescaped(value)
         self.settings = self.settings.replace(**{field: given})
 
     def find_setting(self, name: str) -> str:
@@ -229,17 +233,16 @@ class Session:
             UserError: they cannot be written, or are there and not this session's own.
         """
         text_file, data_file = session_files(name)
-        for file in (text_file, data_file):
-            if file.exists() and data_file != self._own_file:
-                raise UserError(f"{file}: is there already: choose another name")
         saved = SavedSession(run=self._name, settings=self.settings, texts=self.texts)
-        try:
-            write_text(text_file, BETWEEN_TEXTS.join(map(text_of, self.texts)) + "\n")
-            write_text(data_file, json.dumps(saved.model_dump()) + "\n")  # indented, each number would take a line
-        except OSError as error:
-            raise UserError(f"{data_file}: cannot be written: {error.strerror or error}") from None
-        self._own_file = data_file
+        contents = {
+            data_file: json.dumps(saved.model_dump()) + "\n",  # indented, each number would take a line
+            text_file: self._as_text(),
+        }
+        self._files.write(contents)
         return text_file, data_file
+
+    def _as_text(self) -> str:
+        return BETWEEN_TEXTS.join(map(text_of, self.texts)) + "\n"
 
     def load(self, name: str) -> None:
         """Go on with a session that was saved; `undo` brings back the texts that were here.
@@ -247,10 +250,13 @@ class Session:
         Raises:
             UserError: there is no such file, or it is damaged.
         """
-        _, data_file = session_files(name)
-        saved = SavedSession.parse(read_json(data_file, "a session that /save wrote"), str(data_file))
+        text_file, data_file = session_files(name)
+        content = read_text(data_file, "a session that /save wrote")
+        saved = parse_session(content, data_file)
         self._before.append(self.texts)
-        self.texts, self.settings, self._own_file = saved.texts, saved.settings, data_file
+        self.texts, self.settings = saved.texts, saved.settings
+        self._files.know(data_file, content)
+        self._files.know(text_file, self._as_text())  # which is another's if it holds anything else
         if saved.run != self._name:
             self._tell(f"written with {saved.run}: this run goes on with it")
 
@@ -279,6 +285,6 @@ def _any_seed() -> int:
 
 def _from_json(field: str, value: str) -> Any:
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         raise UserError(rf'{field}: not readable: one string as it is, or as JSON: "\n", ["END", "\n"]') from None

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from glassgpt.config import Config
-from glassgpt.errors import UserError
+from glassgpt.errors import DamagedError, UserError, reason
 from glassgpt.generation.config import SamplingConfig
+from glassgpt.paths import expand, is_text
+from glassgpt.reading import parse_json
 
 BETWEEN_TEXTS = "\n\n" + "-" * 40 + "\n\n"
 
@@ -57,6 +59,25 @@ class SavedSession(Config):
     texts: tuple[Text, ...] = Field(description="the texts, in the order in which they were begun")
 
 
+def parse_session(content: str, file: Path) -> SavedSession:
+    """A session from the content of its file.
+
+    Raises:
+        DamagedError: it is no such content.
+        UserError: a field is wrong.
+    """
+    try:
+        values = parse_json(content)
+    except ValueError as error:
+        raise DamagedError(f"{file}: not readable as a session that /save wrote: {reason(error)}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{file}: not readable as a session that /save wrote: no JSON object")
+    saved = SavedSession.parse(values, str(file))
+    if not all(text and is_text(text_of(text)) for text in saved.texts):
+        raise DamagedError(f"{file}: texts: one of them has no parts, or halves of surrogate pairs in it")
+    return saved
+
+
 def setting_names() -> list[str]:
     """What `set` knows: all but the prompt, which is typed."""
     return [name for name in PlaySettings.model_fields if name != "prompt"]
@@ -75,7 +96,7 @@ def characters(text: str) -> str:
 def session_files(name: str) -> tuple[Path, Path]:
     """The paths of a session's text and data; its name may be given as either of them."""
     base = re.sub(r"\.(txt|json)$", "", name.strip())
-    path = Path(base).expanduser()
-    if not path.name:
+    path = expand(base) if base else Path()
+    if path.name in ("", ".", ".."):
         raise UserError(f"{name or 'no name'}: a name for the file is needed")
     return path.with_name(path.name + ".txt"), path.with_name(path.name + ".json")
