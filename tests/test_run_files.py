@@ -398,9 +398,9 @@ LEFT = [
     ".lock",
     "checkpoints/",
     "input.txt",
-    ".tokenizer.json.999999999-3.tmp",
+    ".tokenizer.json.999999999.tmp",
     "tokenizer.json",
-    ".recipe.toml.1-0.tmp",
+    ".recipe.toml.1.tmp",
 ]
 
 

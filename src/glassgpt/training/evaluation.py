@@ -14,6 +14,7 @@ from glassgpt.data.opening import open_tokens
 from glassgpt.data.tokens import TokenFolder, Tokens, is_token_folder
 from glassgpt.errors import UserError
 from glassgpt.model.modes import evaluating
+from glassgpt.paths import expand
 from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
 from glassgpt.training.loss import summed_loss
@@ -72,7 +73,7 @@ def evaluate_run(run: Run, sources: Sequence[str] | None = None, *, stdin: Path 
             raise UserError(f"{run.folder.path}: trained on all of its text: say which text with --data")
     elif any(map(is_token_folder, sources)):
         prepared = next(source for source in sources if is_token_folder(source))
-        kept = TokenFolder(Path(prepared).expanduser()).val_fraction
+        kept = TokenFolder(expand(prepared)).val_fraction
         data = data.replace(source=list(sources), sha256=None, val_fraction=kept)
         split = open_tokens(data, run.tokenizer).split("val" if kept else "train")
         name = prepared + (", validation split" if kept else "")

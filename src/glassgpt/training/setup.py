@@ -77,7 +77,7 @@ def prepare(recipe: Recipe, stdin: Path | None = None) -> Prepared:
         "training": {"threads": _threads(recipe.training)},
         "sampling": {"prompt": prompt},
     }
-    return split_text(Recipe.model_validate(merge(recipe.model_dump(), changes)), tokenizer, tokens)
+    return split_text(Recipe.parse(merge(recipe.model_dump(), changes)), tokenizer, tokens)
 
 
 def _threads(config: TrainingConfig) -> int | None:
