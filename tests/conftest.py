@@ -35,12 +35,14 @@ SMALL = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # small tensors, and several workers on few cores
-    os.environ["OMP_NUM_THREADS"] = (
-        "1"  # the same for commands: processes that share cores wait for each other's threads
-    )
 
 
 @pytest.fixture(autouse=True)

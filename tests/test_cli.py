@@ -114,13 +114,15 @@ def test_the_text_streams(trained_run: Path) -> None:
         "the",
         "--max-new-tokens",
         "100000",
+        "--mode",
+        "eager",  # for so many, it would compile first
     ]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         assert len(process.stdout.read(50)) == 50
         assert process.poll() is None
         process.stdout.close()  # as `| head` does
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
         assert b"Traceback" not in process.stderr.read()
 
 
@@ -216,7 +218,7 @@ def test_a_signal_saves_and_the_run_goes_on(name: str, text_file: Path, tmp_path
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         process.send_signal(getattr(signal, name))
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert f"glassgpt train --resume {run}".encode() in out
@@ -231,7 +233,8 @@ def test_a_signal_saves_and_the_run_goes_on(name: str, text_file: Path, tmp_path
 @pytest.mark.parametrize("ignored", [False, True], ids=["", "nohup"])
 def test_a_closed_terminal_saves_and_the_run_goes_on(ignored: bool, text_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = [*SMALL, "--training.max-steps", "400", "--training.eval-every", "400"]
+    most = 400 if ignored else 100_000
+    settings = [*SMALL, "--training.max-steps", str(most), "--training.eval-every", str(most)]
     words = [sys.executable, "-m", "glassgpt", "train", "--data", str(text_file), "--out", str(run), *settings]
     ours, theirs = os.openpty()
     terminal = os.ttyname(theirs)  # of a new session's first process, it becomes the terminal when that opens it
@@ -244,19 +247,19 @@ def test_a_closed_terminal_saves_and_the_run_goes_on(ignored: bool, text_file: P
             assert process.poll() is None
             time.sleep(0.02)
         os.close(ours)
-        process.wait(timeout=60)
+        process.wait(timeout=300)
     steps = [row["step"] for row in read_metrics(metrics)]
-    assert len(steps) == 400 if ignored else 20 < len(steps) < 400
+    assert len(steps) == most if ignored else 20 < len(steps) < most
     assert f"step-{len(steps):08}" in [path.name for path in (run / "checkpoints").iterdir()]
-    assert call("train", "--resume", run, "--training.max-steps", 405) == 0
-    assert [row["step"] for row in read_metrics(metrics)] == list(range(1, 406))
+    assert call("train", "--resume", run, "--training.max-steps", len(steps) + 5) == 0
+    assert [row["step"] for row in read_metrics(metrics)] == list(range(1, len(steps) + 6))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
 def test_a_full_disk_is_one_line(trained_run: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         words = [sys.executable, "-m", "glassgpt", "generate", str(trained_run), "--prompt", "the", "--seed", "1"]
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=120, check=False)
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=300, check=False)
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == ["glassgpt: input or output: No space left on device"]
 

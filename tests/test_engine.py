@@ -106,6 +106,7 @@ def trained_gpt(**changes) -> GPT:
     ],
     ids=["learned-layernorm", "sinusoidal-rmsnorm", "rotary-layernorm", "rich", "rich-int8"],
 )
+@pytest.mark.slow
 def test_compiled_it_writes_the_same(weights: str, shape: dict, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time from the disk, without a compiler, for other weights of the same shape: trained ones."""
     monkeypatch.setenv("GLASSGPT_CACHE", str(tmp_path))

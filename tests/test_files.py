@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from glassgpt import files
+from glassgpt import files, locks
 
 
 def names(folder: Path) -> list[str]:
@@ -149,7 +149,7 @@ def test_a_file_system_without_locks_is_named_and_the_work_is_done(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: refuse())
-    with pytest.warns(UserWarning, match="no locks"), files.holding(tmp_path / ".lock"):
+    with pytest.warns(UserWarning, match="no locks"), locks.holding(tmp_path / ".lock"):
         (tmp_path / "done").touch()
     assert names(tmp_path) == ["done"]
 

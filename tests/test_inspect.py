@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from glassgpt.errors import UserError
-from glassgpt.files import holding
 from glassgpt.inspection import report, tables
 from glassgpt.inspection.attention import attention_maps
 from glassgpt.inspection.findings import Findings, look
@@ -24,6 +23,7 @@ from glassgpt.inspection.pictures import lens_heatmap
 from glassgpt.inspection.pictures.style import width_of
 from glassgpt.inspection.pictures.text import _lines as lines_of_text
 from glassgpt.inspection.probabilities import token_probabilities
+from glassgpt.locks import holding
 from glassgpt.model import ModelConfig, make_model
 from glassgpt.runs import load
 from glassgpt.tokenizers import ByteTokenizer, CharTokenizer

@@ -14,8 +14,9 @@ PACKAGE = Path(glassgpt.__file__).parent
 LADDER: list[set[str]] = [
     {"errors"},
     {"paths", "imports"},
-    {"reading", "files", "config", "device", "parallel"},
-    {"tensor_files"},
+    {"reading", "files", "config", "device"},
+    {"locks", "tensor_files", "threads"},
+    {"waiting", "parallel"},
     {"tokenizers", "model"},
     {"data", "generation"},
     {"recipes"},

@@ -109,7 +109,7 @@ def test_workers_end_with_a_parent_that_is_killed(busy: int, tmp_path: Path) -> 
             os.kill(worker, 0)  # alive
         parent.send_signal(signal.SIGKILL)
         # Workers hold the same end of the pipe as their parent: it closes when the last of them has ended.
-        assert parent.communicate(timeout=30) == (b"", None)
+        assert parent.communicate(timeout=300) == (b"", None)
     finally:
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):

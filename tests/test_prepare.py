@@ -20,13 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glassgpt.data import prepare as module
-from glassgpt.data.blocks import SPLITS, Block, make_blocks, split_pieces
+from glassgpt.data.blocks import SPLITS, Block, make_blocks, split_parts
 from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import python_reference
 from glassgpt.data.decoding import decoded
+from glassgpt.data.documents import read_pieces
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.prepare import prepare
-from glassgpt.data.sources import find_sources, read_pieces
+from glassgpt.data.rows import Part
+from glassgpt.data.sources import find_sources
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError
@@ -114,7 +116,7 @@ def test_folders_and_patterns_take_what_is_text_once_and_in_order(tmp_path: Path
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
 def test_a_separator_tells_documents_apart(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glassgpt.data.sources.CHUNK", chunk)
+    monkeypatch.setattr("glassgpt.data.unpacking.CHUNK", chunk)
     text = "\n one\n<|end|>\ntwo <|end\n<|end|><|end|>\n\n<|end|>  three<|end|"
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     assert documents_read(tmp_path / "a.txt", separator="<|end|>") == ["\n one\n", "two <|end\n", "  three<|end|"]
@@ -176,24 +178,35 @@ pieces = st.lists(
 ).map(lambda found: [(True, found[0][1]), *found[1:]])
 
 
-@given(pieces, st.floats(0, 0.99), st.integers(1, 40))
+def parts_of(found: list[tuple[bool, str]], together: bool) -> list[Part]:
+    """Pieces as readers give them: each by itself, or all that begin documents together with what is before."""
+    parts: list[Part] = []
+    for begins, text in found:
+        if together and begins and parts:
+            parts[-1].texts.append(text)
+        else:
+            parts.append(Part(begins, [text]))
+    return parts
+
+
+@given(pieces, st.floats(0, 0.99), st.integers(1, 40), st.booleans())
 def test_blocks_hold_all_of_the_text_and_know_where_documents_begin(
-    found: list[tuple[bool, str]], val_fraction: float, size: int
+    found: list[tuple[bool, str]], val_fraction: float, size: int, together: bool
 ) -> None:
     total = sum(len(text) for _, text in found)
     cut = int(total * (1 - val_fraction))
-    blocks = list(make_blocks(split_pieces(found, cut), Pieces("gpt2").safe_cut, size))
+    blocks = list(make_blocks(split_parts(parts_of(found, together), cut), Pieces("gpt2").safe_cut, size))
     joined = {"train": "", "val": ""}
     for block in blocks:
-        joined[block.split] += "".join(segment.text for segment in block.segments)
+        joined[block.split] += "".join(block.texts)
     whole = "".join(text for _, text in found)
     assert (joined["train"], joined["val"]) == (whole[:cut], whole[cut:])
     documents: list[str] = []
     for block in blocks:
-        for segment in block.segments:
-            if segment.begins:
+        for number, part in enumerate(block.texts):
+            if number or block.begins:
                 documents.append("")
-            documents[-1] += segment.text
+            documents[-1] += part
     begins_at = {sum(len(t) for _, t in found[:n]) for n, (begins, _) in enumerate(found) if begins}
     if 0 < cut < total:
         begins_at.add(cut)  # a document that the split cuts becomes two
@@ -201,8 +214,8 @@ def test_blocks_hold_all_of_the_text_and_know_where_documents_begin(
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "word", "gpt2", "gpt4", "custom"])
-@given(found=pieces, size=st.integers(1, 25))
-def test_tokens_do_not_depend_on_blocks(kind: str, found: list[tuple[bool, str]], size: int) -> None:
+@given(found=pieces, size=st.integers(1, 25), together=st.booleans())
+def test_tokens_do_not_depend_on_blocks(kind: str, found: list[tuple[bool, str]], size: int, together: bool) -> None:
     """The same ids as encoding each document whole."""
     text = "".join(text for _, text in found)
     tokenizers: dict[str, Callable[[], Tokenizer]] = {
@@ -215,7 +228,7 @@ def test_tokens_do_not_depend_on_blocks(kind: str, found: list[tuple[bool, str]]
     }
     tokenizer = tokenizers[kind]()
     ids: list[int] = []
-    for block in make_blocks(split_pieces(found, len(text)), tokenizer.safe_cut, size):
+    for block in make_blocks(split_parts(parts_of(found, together), len(text)), tokenizer.safe_cut, size):
         ids += module.encode_block(tokenizer, block).ids.tolist()
     documents: list[str] = []
     for begins, part in found:
@@ -370,7 +383,7 @@ def test_an_interrupted_call_is_taken_up(
 
 def list_of_blocks(source: Path) -> list[Block]:
     text = Text.open(DataConfig(source=[str(source)]))
-    return list(make_blocks(text.split_pieces(), LEARNED["gpt2"].safe_cut, 5_000))
+    return list(make_blocks(text.split_parts(), LEARNED["gpt2"].safe_cut, 5_000))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -583,6 +596,6 @@ def test_a_script_without_a_guard_ends_with_a_word_about_it(tmp_path: Path) -> N
         f"open_tokens(DataConfig(source=[{str(tmp_path / 'text.txt')!r}]), ByteTokenizer(), workers=2)\n",
         encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, timeout=300, check=False)
     assert done.returncode == 1
     assert b"needs `if __name__ == '__main__':`" in done.stderr

@@ -28,19 +28,7 @@ from glassgpt.training.trainer import Step, Trainer
 from tests.conftest import SMALL, call
 from tests.small_runs import QUIET, StopAt, comparable, recipe_for, same
 
-ROOT = Path(__file__).parent.parent
-
-
 # --- kills and signals -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_kills_leave_no_trace(text_file: Path) -> None:
-    """The script can do so hundreds of times: benchmarks/kill_train.py --kills 200."""
-    words = [sys.executable, str(ROOT / "benchmarks" / "kill_train.py"), str(text_file), "--kills", "4", "--seed", "3"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("4 kills")
 
 
 def test_a_second_signal_ends_it_at_once(

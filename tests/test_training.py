@@ -378,6 +378,7 @@ def test_a_compiled_model_saves_under_plain_names(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler (c++ on the PATH)")
 @pytest.mark.usefixtures("own_compiler")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside torch when it first compiles
+@pytest.mark.slow
 def test_compiled_training_comes_to_the_same_weights_and_repeats_itself_to_the_bit(tmp_path: Path) -> None:
     """With two threads, dropout, and a stop on the way. The batch is so large that threads share the work."""
     ids = np.random.default_rng(0).integers(20, size=5000).astype(np.uint8)

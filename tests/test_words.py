@@ -113,9 +113,9 @@ def test_what_is_not_one_word_once_is_refused(words: list[str]) -> None:
     ("change", "message"),
     [
         ({"version": 2}, "newer glassgpt"),
-        ({"extra": 5}, "nothing else"),
-        ({"words": "ab "}, "list of strings"),
-        ({"words": [" ", 5]}, "list of strings"),
+        ({"extra": 5}, "extra: Extra inputs"),
+        ({"words": "ab "}, "words: Input should be a valid list"),
+        ({"words": [" ", 5]}, r"words\.1: Input should be a valid string"),
         ({"words": ["a"]}, "no single space"),
         ({"words": [" ", "a", "a"]}, "twice"),
         ({"words": [" ", "a b"]}, "not one word"),

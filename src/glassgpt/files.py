@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks that a killed process does not leave behind."""
+"""Files and folders that are there whole or not at all, and the folder of caches."""
 
 import errno
 import json
@@ -52,10 +52,11 @@ def _fsync(handle: int, folder: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        _warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
+        warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
 
 
-def _warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+def warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
+    """Warn, the first time that this is said."""
     if message not in _said:
         _said.add(message)
         warnings.warn(message, stacklevel=2)
@@ -109,7 +110,7 @@ def _is_running(process: int) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; what was written takes the place of `path` at the end, all at once.
 
-    If the block raises, or the machine stops, `path` is as it was.
+    If the block raises, or the machine stops, `path` is as it was. What a killed process left of an earlier try goes.
     """
     remove_abandoned(path)
     temporary = temporary_name(path)
@@ -227,47 +228,6 @@ def having_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-class FileLockedError(Exception):
-    """Another process holds the lock."""
-
-
-@contextmanager
-def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock, a file that is there meanwhile; a stale lock file blocks no one.
-
-    On a file system without locks, a warning is given once, and the block runs without one.
-
-    Args:
-        path: the file.
-        wait: until another process lets go of it; the file stays then, since others may be waiting for it.
-
-    Raises:
-        FileLockedError: another process holds it.
-        OSError: it cannot be made.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise FileLockedError from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-            raise
-        _warn_once(f"{path.parent}: this file system has no locks: let no other process write there meanwhile")
-    mine = None
-    try:
-        mine = identity(path)
-        yield
-    finally:
-        if not wait:
-            with suppress(OSError):  # before it is let go, or it might be the next one's; on Windows that removes it
-                if identity(path) == mine:  # its folder may have been moved, and another be there
-                    path.unlink()
-        lock.release()
-
-
 def cache_folder() -> Path:
     """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
     own_folder = os.environ.get("GLASSGPT_CACHE")
@@ -280,7 +240,7 @@ def cache_folder() -> Path:
 
 def warn_no_cache(folder: Path, error: OSError) -> None:
     """Say once that a cache cannot be used: this costs time, never the command."""
-    _warn_once(
+    warn_once(
         f"{folder}: the cache cannot be used ({reason(error)}), so nothing is kept for the next time: "
         "name another folder in GLASSGPT_CACHE"
     )

@@ -11,6 +11,7 @@ from multiprocessing import current_process, get_context, parent_process
 from typing import Any, TypeVar
 
 from glassgpt.errors import UserError
+from glassgpt.threads import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,8 +29,7 @@ _function: Callable[[Any], Any]  # in a worker: what it was started for
 
 def usable_cores() -> int:
     """How many processes to work in, if no one says."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return min(cores(), _MOST_WORKERS)
 
 
 def require_main_process() -> None:

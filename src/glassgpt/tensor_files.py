@@ -67,6 +67,23 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
         temporary.chmod(usual_mode)  # safetensors makes files that only their owner may read
 
 
+def check_tensors(whose: str, found: "dict[str, Tensor]", wanted: "dict[str, Tensor]") -> None:
+    """Make sure that tensors can take the place of others: copying would stretch small ones, and convert any.
+
+    Raises:
+        ValueError: a name, a shape or a number format differs.
+    """
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{whose} state is of another kind ({sorted(found.keys() ^ wanted.keys())[0]})")
+    for name, tensor in wanted.items():
+        if (other := found[name]).shape != tensor.shape:
+            shapes = f"{tuple(other.shape)} instead of {tuple(tensor.shape)}"
+            raise ValueError(f"{whose} {name} has another shape: {shapes}")
+        if other.dtype != tensor.dtype:
+            formats = f"{other.dtype} instead of {tensor.dtype}".replace("torch.", "")
+            raise ValueError(f"{whose} {name} has another number format: {formats}")
+
+
 def _os_error(error: "SafetensorError") -> OSError | None:
     """What the operating system refused, if that is what the library means to say."""
     found = re.search(r"([^:]+) \(os error (\d+)\)", str(error))

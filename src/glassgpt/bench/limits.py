@@ -1,6 +1,9 @@
 """What the machine can do at best: matrix products and reading memory."""
 
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -13,6 +16,7 @@ from glassgpt.bench.pairing import Side
 SIZES = (1024, 2048, 4096, 8192, 16384)
 ENOUGH_SECONDS = 0.05  # for one product or one reading: longer ones do not get faster
 REPEATS = 7
+TF32_SINCE = (8, 0)  # compute capability
 MATMUL = "matrix product"
 BYTES_READ = {"cpu": 2**28, "cuda": 2**31, "mps": 2**29}  # far more than any cache holds
 
@@ -23,7 +27,8 @@ class Limits:
 
     Attributes:
         matmul: operations a second in the product of two square matrices, by number format; a multiplication and an
-            addition are two. Formats that the device does not have are left out.
+            addition are two. Formats that the device does not have are left out. `tf32`: float32 that is rounded to 10
+            bits, as NVIDIA's matrix units take it; glassgpt does not use it.
         memory_read: bytes a second.
     """
 
@@ -44,29 +49,51 @@ def measure_limits(device: torch.device) -> Limits:
         except (RuntimeError, TypeError):  # how torch says that this device does not have the format
             continue
         matmul[str(dtype).removeprefix("torch.")] = speed
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TF32_SINCE:
+        with _tf32():
+            matmul["tf32"] = _best_product(device, torch.float32)[1]
     return Limits(matmul, measure_memory_read(device))
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """The context in which products of float32 matrices run on matrix units."""
+    before = torch.get_float32_matmul_precision()
+    with warnings.catch_warnings():  # torch has a newer setting beside this one, and fails where both are used
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def matmul_side(device: torch.device, dtype: torch.dtype) -> Side:
     """Matrix products of the size at which the device is fastest, as a side of a comparison."""
     size, _ = _best_product(device, dtype)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
+    out, wait = torch.empty_like(a), waiter(device)
 
     def step() -> float:
         torch.mm(a, b, out=out)
+        wait()  # or a GPU would be given a thousand of them before a turn's seconds are over
         return 2.0 * size**3
 
-    return Side(MATMUL, step, waiter(device), most_seconds=0.3)
+    return Side(MATMUL, step, wait, most_seconds=0.3)
 
 
 def _best_product(device: torch.device, dtype: torch.dtype) -> tuple[int, float]:
     """The size of square matrices whose product is fastest, and operations a second there."""
     best = (0, 0.0)
     for size in SIZES:
-        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        out = torch.empty_like(a)
-        seconds = _seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
+        try:
+            a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+            out = torch.empty_like(a)
+            seconds = _seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
+        except torch.OutOfMemoryError:
+            if not best[0]:
+                raise
+            break  # a small card: the largest that it has room for
         best = max(best, (size, 2 * size**3 / seconds), key=lambda found: found[1])
         if seconds > ENOUGH_SECONDS:
             break

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from glassgpt.threads import in_force
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -19,20 +21,22 @@ class Machine:
         device: cpu, cuda:0, mps.
         name: of the processor or the graphics card.
         threads: that torch works with on the CPU.
+        threads_chosen_by: see `glassgpt.threads.Threads`.
         capability: the vector instructions that torch uses, or the card's compute capability.
     """
 
     device: str
     name: str
     threads: int
+    threads_chosen_by: str
     capability: str
     torch: str
     python: str
     system: str
 
     def __str__(self) -> str:
-        cores = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else ""
-        return f"{self.device} ({self.name}, {self.capability}{cores})"
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}, chosen by: {self.threads_chosen_by}"
+        return f"{self.device} ({self.name}, {self.capability}{threads if self.device == 'cpu' else ''})"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -46,10 +50,12 @@ def this_machine(device: torch.device) -> Machine:
         capability = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
     else:
         name, capability = _processor(), torch.backends.cpu.get_cpu_capability()
+    threads = in_force()
     return Machine(
         device=str(device),
         name=name,
-        threads=torch.get_num_threads(),
+        threads=threads.number,
+        threads_chosen_by=threads.chosen_by,
         capability=capability,
         torch=str(torch.__version__),
         python=platform.python_version(),

@@ -24,6 +24,7 @@ FIXED = {  # so that nothing is evaluated or saved in a measurement, and nothing
     "patience": None,
     "eval_every": ENDLESS,
     "checkpoint_every": None,
+    "threads": None,  # see the option --threads
 }
 
 

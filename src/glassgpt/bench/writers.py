@@ -137,19 +137,18 @@ class Transformers:
     def __init__(self, model: GPT):
         transformers = import_transformers()
         shape = model.config
-        with torch.device("meta"):  # the weights come from `model`
-            gpt2 = transformers.GPT2LMHeadModel(
-                transformers.GPT2Config(
-                    vocab_size=shape.vocabulary,
-                    n_positions=shape.block_size,
-                    n_embd=shape.n_embd,
-                    n_layer=shape.n_layer,
-                    n_head=shape.n_head,
-                    layer_norm_epsilon=shape.norm_eps,
-                    bos_token_id=0,
-                    eos_token_id=0,
-                )
+        gpt2 = transformers.GPT2LMHeadModel(  # with tensors: some versions have others than weights, which are kept
+            transformers.GPT2Config(
+                vocab_size=shape.vocabulary,
+                n_positions=shape.block_size,
+                n_embd=shape.n_embd,
+                n_layer=shape.n_layer,
+                n_head=shape.n_head,
+                layer_norm_epsilon=shape.norm_eps,
+                bos_token_id=0,
+                eos_token_id=0,
             )
+        )
         self._device = model.token_embedding.weight.device
         gpt2.load_state_dict(gpt2_weights(model), strict=False, assign=True)
         gpt2.tie_weights()
@@ -163,7 +162,8 @@ class Transformers:
         new = [self._likeliest(out)]
         first = time.perf_counter()
         while len(new) < new_tokens:
-            out = self._model(new[-1], past_key_values=out.past_key_values, use_cache=True, logits_to_keep=1)
+            cache = "cache" if "cache" in out else "past_key_values"  # its name since transformers 5.24, and before
+            out = self._model(new[-1], **{cache: out[cache]}, use_cache=True, logits_to_keep=1)
             new.append(self._likeliest(out))
         return Written(torch.cat(new, dim=1).tolist(), first - began, time.perf_counter() - first)
 

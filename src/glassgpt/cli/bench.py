@@ -32,7 +32,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     device
         auto, cpu, cuda, cuda:N or mps.
     threads
-        That torch works with on the CPU. Left out: as torch chooses.
+        Number of CPU threads (default: chosen by a short trial).
     json_
         Print one JSON object.
     """
@@ -44,7 +44,7 @@ def limits(*, device: str = "auto", threads: WholeNumber | None = None, json_: A
     from glassgpt.device import choose_device
 
     chosen = choose_device(device)
-    set_threads(threads)
+    set_threads(threads, device)
     with telling("measuring the machine's limits"):
         machine, found = this_machine(chosen), measure_limits(chosen)
     if json_:
@@ -100,7 +100,7 @@ def train(
     device
         auto, cpu, cuda, cuda:N or mps.
     threads
-        That torch works with on the CPU. Left out: as torch chooses.
+        Number of CPU threads (default: chosen by a short trial).
     rounds
         How often each side has its turn.
     seconds
@@ -128,7 +128,7 @@ def train(
             raise UserError(f"--against {against}: has no counterpart of the recipe {work.name}: take a shape")
     if against:
         import_transformers()
-    set_threads(threads)
+    set_threads(threads, works[0].training.device)
     comparisons = []
     for work in works:
         with telling(work.name) as tell:

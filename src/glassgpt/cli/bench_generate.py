@@ -88,7 +88,7 @@ def generate(
     ]
     for writing in writings:
         check_writing(writing, others, chosen)
-    set_threads(threads)
+    set_threads(threads, device)
     comparisons = []
     for writing in writings:
         with telling(writing.name) as tell:

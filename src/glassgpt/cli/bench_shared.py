@@ -26,18 +26,19 @@ def check_range(name: str, number: int, least: int, most: int) -> None:
         raise UserError(f"--{name} {number}: at most {most:,}")
 
 
-def set_threads(threads: int | None) -> None:
-    """Let torch work with so many on the CPU; None: as it chooses."""
-    import torch
+def set_threads(threads: int | None, device: str = "auto") -> None:
+    """Let torch use this number of CPU threads; None: chosen by a short trial, as in all other commands."""
+    from glassgpt.threads import settle, use
 
     if threads is None:
+        settle(device)
         return
     if threads < 1:
         raise UserError(f"--threads {threads}: at least 1")
     most = 4 * (os.cpu_count() or 1)  # more than help; with far more, the system gives out and the process crashes
     if threads > most:
         raise UserError(f"--threads {threads}: at most {most} on this machine (4 for each of its processors)")
-    torch.set_num_threads(threads)
+    use(threads, "option")
 
 
 @contextmanager

@@ -36,6 +36,9 @@ def evaluate(
         Print one JSON object: loss (nats/token), perplexity, bits_per_byte, tokens, bytes, text.
     """
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     loaded = load(run, device)
     if weights == "int8":

@@ -92,6 +92,9 @@ def generate(
         raise UserError(f"--seed {seed}: 0 or more")
     from glassgpt.generation.text import texts
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     loaded = load(run, device)
     given = {

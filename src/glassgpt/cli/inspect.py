@@ -38,6 +38,9 @@ def inspect(
     """
     from glassgpt.inspection.report import inspect_run
     from glassgpt.runs import load
+    from glassgpt.threads import settle
+
+    settle(device)
 
     summary = inspect_run(load(run, device), prompt, out, crop=crop_prompt, pictures=not no_pictures)
     folders = [path.parts[0] for path in summary.files if len(path.parts) > 1]

@@ -136,7 +136,8 @@ def _head(path: Path) -> bytes:
 def looks_like_text(path: Path) -> bool:
     """Whether a file can be trained on: text, rows of texts, or either of them packed."""
     from glassgpt.data.decoding import is_text
-    from glassgpt.data.sources import PACKED_SUFFIXES, ROW_SUFFIXES
+    from glassgpt.data.rows import ROW_SUFFIXES
+    from glassgpt.data.unpacking import PACKED_SUFFIXES
 
     if not os.path.isfile(path):  # noqa: PTH113
         return False
@@ -147,7 +148,7 @@ def looks_like_text(path: Path) -> bool:
 
 
 def _has_texts(folder: Path) -> bool:
-    from glassgpt.data.sources import TEXT_SUFFIXES
+    from glassgpt.data.folders import TEXT_SUFFIXES
 
     return any(path.suffix.lower() in TEXT_SUFFIXES and looks_like_text(path) for path in _inside(folder))
 

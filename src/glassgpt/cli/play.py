@@ -35,7 +35,9 @@ def play(
     from glassgpt.cli.playing.screen import Screen
     from glassgpt.cli.playing.session import Session
     from glassgpt.runs import load
+    from glassgpt.threads import settle
 
+    settle(device)
     loaded = load(run, device)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     screen = Screen()

@@ -6,6 +6,7 @@ from shlex import quote
 
 from glassgpt.cli.options import Source, WholeNumber
 from glassgpt.errors import UserError
+from glassgpt.paths import expand, require_text
 
 
 def prepare(
@@ -40,13 +41,16 @@ def prepare(
     text_field
         Which field of .jsonl and .parquet holds the text.
     separator
-        What stands between the documents of a text file, such as '<|endoftext|>'; it is no text itself.
+        What stands between the documents of a text file, such as '<|endoftext|>'; it is no text itself. '\\n' is a
+        newline.
     workers
         Processes. Left out: one a core.
     """
     import time
 
     from glassgpt.data.config import DataConfig
+    from glassgpt.data.corpora import NAMES
+    from glassgpt.data.decoding import unescaped
     from glassgpt.data.opening import learn_tokenizer, standard_input
     from glassgpt.data.prepare import check_free
     from glassgpt.data.prepare import prepare as prepare_tokens
@@ -61,8 +65,16 @@ def prepare(
     if vocab_size is not None and tokenizer not in ("word", "bpe"):
         raise UserError(f"--vocab-size: only for --tokenizer word or bpe, not {tokenizer}")
     data = DataConfig.parse(
-        {"source": sources, "val_fraction": val_fraction, "text_field": text_field, "separator": separator}, "prepare"
+        {
+            "source": sources,
+            "val_fraction": val_fraction,
+            "text_field": text_field,
+            "separator": separator and unescaped(separator),
+        },
+        "prepare",
     )
+    require_text(out, "choose another name with --out")
+    out = expand(out)
     check_free(out)
     began = time.perf_counter()
     with standard_input(data.source) as stdin:
@@ -87,4 +99,5 @@ def prepare(
         tokens = folder.header["splits"][split]
         if tokens["tokens"]:
             print(f"{split:5}  {tokens['tokens']:>14,} tokens  {tokens['bytes'] / tokens['tokens']:.3f} bytes/token")
-    print(f"train on it:\n  glassgpt train --data {quote(str(out))}")
+    name = f"./{out}" if str(out) in NAMES else str(out)  # the name alone is the corpus
+    print(f"train on it:\n  glassgpt train --data {quote(name)}")

@@ -1,8 +1,9 @@
 """What a tokenizer looks like in a terminal: its figures, and a text with its tokens told apart."""
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, printable, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
     from glassgpt.tokenizers import Tokenizer
 
+MOST_NAMES = 50  # of special tokens
+LONGEST = 60  # characters of a token's label or a special token's name that are shown
 COLOURS = ("#9ecae1", "#fdd0a2", "#c7e9c0", "#dadaeb", "#fcc5c0")  # light enough for black letters
 
 
@@ -22,25 +25,37 @@ def print_info(
 
     from glassgpt.tokenizers.labels import token_label
 
-    table = Table(title=escape(file), title_justify="left", title_style="bold", show_header=False)
+    def plain(text: str) -> str:
+        """Whatever a file holds, as text for the terminal and not as its control sequences, nor as rich's markup."""
+        return escape(printable(shorten(text, LONGEST)))
+
+    table = Table(title=plain(file), title_justify="left", title_style="bold", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("kind", loaded.kind)
     if "pattern" in facts:
-        table.add_row("pattern", escape(facts["pattern"]))
+        table.add_row("pattern", escape(printable(shorten(facts["pattern"], 1_000))))
     table.add_row("entries", f"{loaded.vocab_size:,}")
-    table.add_row("special tokens", ", ".join(f"{escape(n)} {i:,}" for n, i in loaded.special_tokens.items()) or "none")
+    special = loaded.special_tokens
+    names = [f"{plain(name)} {token:,}" for name, token in islice(special.items(), MOST_NAMES)]
+    more = [f"and {len(special) - MOST_NAMES:,} more"] if len(special) > MOST_NAMES else []
+    table.add_row("special tokens", ", ".join(names + more) or "none")
     table.add_row("fingerprint", loaded.fingerprint)
     if "tokens" in facts:
         table.add_row("tokens in the text", f"{facts['tokens']:,}")
         table.add_row("bytes per token", f"{facts['bytes_per_token']:.3f}")
     if longest:
-        table.add_row("longest tokens", "  ".join(escape(token_label(loaded.token_bytes(t))) for t in longest))
+        table.add_row("longest tokens", "  ".join(plain(token_label(loaded.token_bytes(t))) for t in longest))
     console.print(table, highlight=False)
     try:
         ids = loaded.encode(text)
     except UserError as error:
-        console.print(f"no picture: {error}; choose a text with --text", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"no picture: {printable(str(error))}; choose a text with --text",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     console.print(f"how {len(text):,} characters become {len(ids):,} tokens:", highlight=False)
     console.print(cut_picture(loaded, ids, colour=console.color_system is not None))
@@ -55,7 +70,7 @@ def cut_picture(loaded: "Tokenizer", ids: list[int], *, colour: bool) -> "Text":
     picture = Text()
     new_line = True
     for number, token in enumerate(ids):
-        label = token_label(loaded.token_bytes(token))
+        label = shorten(token_label(loaded.token_bytes(token)), LONGEST)
         if colour:
             picture.append(label, style=f"black on {COLOURS[number % len(COLOURS)]}")
         else:

@@ -1,5 +1,6 @@
 """glassgpt tokenizer train, encode, decode, info, export, import"""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,8 +8,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from glassgpt.cli.options import Repeated, Source, Switch, WholeNumber
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, printable, show
+from glassgpt.paths import expand
 
+MOST_WORKERS = 256
 tokenizer = App(name="tokenizer", help="Make, use and look at tokenizers.", help_flags=["--help", "-h"])
 
 TokenizerName = Annotated[
@@ -61,19 +64,20 @@ def train(
     import time
 
     from glassgpt.data.config import DataConfig
+    from glassgpt.data.decoding import unescaped
     from glassgpt.data.opening import learn_tokenizer, standard_input
     from glassgpt.data.text import Text
     from glassgpt.tokenizers import TokenizerConfig
 
     if not sources:
         raise UserError("tokenizer train: name a text: a file, a folder, a corpus, or -")
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: at least 1")
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"--workers {show(workers)}: from 1 to {MOST_WORKERS}")
     if kind == "char" and vocab_size is not None:
         raise UserError("--vocab-size: a char tokenizer has all characters of its text: only for bpe and word")
     if kind != "bpe" and (pattern != "gpt2" or special):
         raise UserError(f"--pattern and --special: only for --kind bpe, not {kind}")
-    _check_out(out)
+    out = _free(out)
     config = TokenizerConfig.parse(
         {
             "kind": kind,
@@ -87,13 +91,19 @@ def train(
     )
     began = time.perf_counter()
     data = DataConfig.parse(
-        {"source": sources, "val_fraction": 0.0, "text_field": text_field, "separator": separator}, "tokenizer train"
+        {
+            "source": sources,
+            "val_fraction": 0.0,
+            "text_field": text_field,
+            "separator": separator and unescaped(separator),
+        },
+        "tokenizer train",
     )
     with standard_input(sources) as stdin:
         text = Text.open(data, stdin)
         made = learn_tokenizer(config, text, workers=workers)
     made.save(out)
-    print(f"{made.vocab_size:,} entries from {text.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {out}")
+    print(f"{made.vocab_size:,} entries from {text.bytes:,} bytes in {time.perf_counter() - began:.1f} s: {_name(out)}")
     if vocab_size is not None and made.vocab_size < vocab_size:
         print(f"fewer than {vocab_size:,}: nothing else in the text comes often enough")
 
@@ -115,10 +125,11 @@ def encode(
     special
         Names of special tokens in the text, such as <|endoftext|>, stand for these tokens.
     """
+    from glassgpt.data.decoding import normalised
     from glassgpt.tokenizers import named_tokenizer
 
     loaded = named_tokenizer(file)
-    whole = _stdin_text() if text is None else text
+    whole = _stdin_text() if text is None else normalised(text)
     ids = loaded.encode_special(whole) if special else loaded.encode(whole)
     print(*ids)
 
@@ -137,12 +148,18 @@ def decode(file: TokenizerName, /, *ids: Annotated[str, Parameter(allow_leading_
 
     loaded = named_tokenizer(file)
     words = list(ids) or _stdin_text().replace(",", " ").split()
-    try:
-        tokens = [int(word) for word in words]
-    except ValueError as error:
-        raise UserError(f"ids are whole numbers: {error}") from None
+    text = loaded.decode(map(_id, words))
+    if sys.stdout.isatty():
+        text = printable(text)
     sys.stdout.flush()
-    sys.stdout.buffer.write(encode_utf8(loaded.decode(tokens)))  # newlines as they are, on Windows, too
+    sys.stdout.buffer.write(encode_utf8(text))  # newlines as they are, on Windows, too
+
+
+def _id(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise UserError(f"ids are whole numbers, not {show(word)}") from None
 
 
 @tokenizer.command
@@ -171,6 +188,7 @@ def info(
     import json
 
     from glassgpt.data.config import DataConfig
+    from glassgpt.data.decoding import normalised
     from glassgpt.data.opening import standard_input
     from glassgpt.data.text import read_text
     from glassgpt.tokenizers import named_tokenizer
@@ -188,12 +206,12 @@ def info(
         with standard_input(data) as stdin:
             whole = read_text(DataConfig.parse({"source": data}, "tokenizer info"), stdin)
         tokens, size = len(loaded.encode(whole)), len(encode_utf8(whole))
-        facts |= {"bytes": size, "tokens": tokens, "bytes_per_token": size / tokens}
+        facts |= {"bytes": size, "tokens": tokens, "bytes_per_token": size / max(1, tokens)}
     special = set(loaded.special_tokens.values())
     usual = [token for token in range(loaded.vocab_size) if token not in special]
     usual = [token for token in usual if len(loaded.token_bytes(token)) > 1]
     long = sorted(usual, key=lambda token: (-len(loaded.token_bytes(token)), token))[: max(0, longest)]
-    shown = text or (whole[:400] if data else SAMPLE)
+    shown = normalised(text or (whole[:400] if data else SAMPLE))
     if json_:
         facts["longest_tokens"] = {token: loaded.decode([token]) for token in long}
         print(json.dumps(facts))
@@ -217,7 +235,7 @@ def export(file: TokenizerName, /, *, out: Path) -> None:
     from glassgpt.interop.tokenizer_json import save_tokenizer_json
     from glassgpt.tokenizers import named_tokenizer
 
-    _check_out(out)
+    out = _free(out)
     save_tokenizer_json(named_tokenizer(file), out)
     print(f"read it with tokenizers.Tokenizer.from_file({str(out)!r})")
 
@@ -235,23 +253,34 @@ def import_(file: Path, /, *, out: Path) -> None:
     """
     from glassgpt.interop.tokenizer_json import load_tokenizer_json
 
-    _check_out(out)
+    out = _free(out)
     made = load_tokenizer_json(file)
     made.save(out)
-    print(f"{made.vocab_size:,} entries: {out}")
+    print(f"{made.vocab_size:,} entries: {_name(out)}")
 
 
-def _check_out(out: Path) -> None:
-    if out.exists():
-        raise UserError(f"{out}: is there already: remove it, or choose another with --out")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder to write {out.name} into")
+def _free(out: Path) -> Path:
+    """Where to write.
+
+    Raises:
+        UserError: something is there, or nothing can be there.
+    """
+    path = expand(out)
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is there already: remove it, or choose another with --out")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder to write {path.name} into")
+    return path
+
+
+def _name(path: Path) -> str:
+    """A file's name for the terminal: it may hold anything."""
+    return printable(str(path))
 
 
 def _stdin_text() -> str:
-    if sys.stdin is None:
-        raise UserError("standard input is closed: give the text as a word of the command")
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 text ({error.reason} at position {error.start})") from None
+    from glassgpt.data.decoding import decode_bytes
+
+    if sys.stdin.isatty():
+        print("reading standard input; it ends with Ctrl-D (on Windows Ctrl-Z, Enter)", file=sys.stderr, flush=True)
+    return decode_bytes(sys.stdin.buffer.read(), "standard input")

@@ -71,11 +71,13 @@ def train(
     from glassgpt.recipes import load_recipe
 
     check_recipe(recipe)
+    path = expand(recipe)
+    if path.name == "recipe.toml":  # a run's own: the number of threads was chosen for that run
+        changes.setdefault("training", {}).setdefault("threads", None)
     loaded = load_recipe(recipe, changes)
     from glassgpt.training import session
 
-    # A run's own recipe is called recipe.toml: the run has the better name.
-    path = expand(recipe)
+    # The run has the better name than its recipe.
     name = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
     if out is not None:
         return 0 if session.train(loaded, out, console) else INTERRUPTED

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from glassgpt.config import Config
+from glassgpt.paths import require_text
 
 
 class DataConfig(Config):
@@ -46,7 +47,11 @@ class DataConfig(Config):
     @field_validator("source", mode="before")
     @classmethod
     def _as_list(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
+        names = [value] if isinstance(value, str) else value
+        for name in names if isinstance(names, list | tuple) else ():
+            if isinstance(name, str):
+                require_text(name)
+        return names
 
     @field_validator("source")
     @classmethod

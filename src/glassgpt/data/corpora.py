@@ -1,12 +1,13 @@
 """Corpora by name: pinned by SHA-256, fetched once, or found where `GLASSGPT_DATA` says."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from glassgpt.data.caches import in_cache
 from glassgpt.errors import UserError
-from glassgpt.files import cache_folder
+from glassgpt.paths import expand
+from glassgpt.reading import sha256_of
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,42 @@ def corpus_file(name: str) -> Path:
     corpus = CORPORA[name]
     own_folder = os.environ.get("GLASSGPT_DATA")
     if own_folder:
-        file = Path(own_folder) / corpus.filename
-        if file.is_file():
-            if hashlib.sha256(file.read_bytes()).hexdigest() != corpus.sha256:
-                raise UserError(
-                    f"{file}: not the corpus {name!r} (its SHA-256 differs): remove it, or use --data {file}"
-                )
-            return file
-    return _fetch(name, corpus)
+        return _own_file(name, corpus, expand(own_folder))
+    fetched = in_cache("", lambda folder: _fetch(name, corpus, folder))
+    if isinstance(fetched, UserError):
+        raise fetched
+    return fetched
 
 
-def _fetch(name: str, corpus: Corpus) -> Path:
+def _own_file(name: str, corpus: Corpus, folder: Path) -> Path:
+    """The file of a corpus in the folder that `GLASSGPT_DATA` names.
+
+    Raises:
+        UserError: there is no such folder or file, or it is another text.
+    """
+    if not folder.is_dir():
+        raise UserError(f"GLASSGPT_DATA: {folder}: no such folder: name the folder with {corpus.filename}, or unset it")
+    file = folder / corpus.filename
+    if not file.exists():
+        raise UserError(
+            f"GLASSGPT_DATA: {folder}: no {corpus.filename} (the corpus {name!r}) in this folder: put it there, or "
+            "unset GLASSGPT_DATA to have it fetched"
+        )
+    if sha256_of(file) != corpus.sha256:
+        raise UserError(f"{file}: not the corpus {name!r} (its SHA-256 differs): remove it, or use --data {file}")
+    return file
+
+
+def _fetch(name: str, corpus: Corpus, cache: Path) -> Path | UserError:
+    """The file of a corpus in a folder, fetched if it is not there; or what is wrong with the network or the text.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     import pooch
+    import requests
     from rich.console import Console
 
-    cache = cache_folder()
     if not (cache / corpus.filename).exists():
         Console(stderr=True).print(f"fetching {name} ({corpus.what}) from {corpus.url}", highlight=False)
     pooch.get_logger().setLevel("ERROR")  # one line of ours is enough
@@ -101,15 +123,13 @@ def _fetch(name: str, corpus: Corpus) -> Path:
             path=cache,
             downloader=pooch.HTTPDownloader(progressbar=_Progress(name), timeout=30),
         )
-    except ValueError:  # pooch's word for a wrong hash
-        raise UserError(
-            f"corpus {name!r}: what {corpus.url} now serves is another text (its SHA-256 differs)"
-        ) from None
-    except OSError as error:  # requests' errors are OSErrors
-        raise UserError(
+    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        return UserError(
             f"corpus {name!r}: could not be fetched from {corpus.url} ({type(error).__name__}): "
             f"put it as {corpus.filename} into a folder and name that folder in GLASSGPT_DATA"
-        ) from None
+        )
+    except ValueError:  # pooch's word for a wrong hash
+        return UserError(f"corpus {name!r}: what {corpus.url} now serves is another text (its SHA-256 differs)")
     return Path(fetched)
 
 

@@ -104,24 +104,24 @@ def _explain(head: bytes, name: str) -> None:
             raise UserError(f"{name}: {what}")
     if head[257:262] == b"ustar":
         raise UserError(f"{name}: a tar archive, not text: unpack it first (tar -xf), and name the folder")
-    encoding = _without_mark(head)
-    if encoding:
+    unmarked = _without_mark(head)
+    if unmarked:
         raise UserError(
-            f"{name}: {encoding} without a byte order mark, it seems, not UTF-8: convert it "
-            f"(iconv -f {encoding} -t UTF-8)"
+            f"{name}: {unmarked} without a byte order mark, it seems, not UTF-8: convert it "
+            f"(iconv -f {unmarked} -t UTF-8)"
         )
 
 
 def _without_mark(head: bytes) -> str | None:
     """The encoding of bytes of which every second is zero, or three in four: text of mostly western letters."""
-    for name, width, place in (("UTF-32LE", 4, 0), ("UTF-32BE", 4, 3), ("UTF-16LE", 2, 0), ("UTF-16BE", 2, 1)):
+    for encoding, width, place in (("UTF-32LE", 4, 0), ("UTF-32BE", 4, 3), ("UTF-16LE", 2, 0), ("UTF-16BE", 2, 1)):
         if len(head) < width:
             continue
         columns = [head[start::width][: len(head) // width] for start in range(width)]
         low = columns.pop(place)
         zeros = sum(column.count(0) for column in columns)
         if low.count(0) == 0 and zeros >= 0.7 * len(low) * (width - 1):
-            return name
+            return encoding
     return None
 
 

@@ -5,24 +5,28 @@ The cache is a folder of glassgpt's own (`GLASSGPT_CACHE` names another one); wh
 
 import hashlib
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from glassgpt.data.blocks import BLOCK, make_blocks
+from glassgpt.data.caches import in_cache
 from glassgpt.data.config import DataConfig
-from glassgpt.data.prepare import prepare
+from glassgpt.data.corpora import NAMES
+from glassgpt.data.decoding import decode_bytes, is_text
+from glassgpt.data.prepare import UnwritableError, prepare
 from glassgpt.data.progress import progress_bar
 from glassgpt.data.sources import STDIN
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import VERSION, TokenFolder, is_token_folder
-from glassgpt.errors import UserError
-from glassgpt.files import cache_folder
+from glassgpt.data.unpacking import CHUNK
+from glassgpt.errors import DamagedError, UserError, reason
+from glassgpt.files import cache_folder, remove_folder
 from glassgpt.parallel import usable_cores
+from glassgpt.paths import expand
 from glassgpt.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer
 from glassgpt.tokenizers.making import DEFAULT_BPE_SIZE, learns, make_tokenizer, safe_cut
 
@@ -45,22 +49,36 @@ def open_tokens(
     """
     if any(map(is_token_folder, data.source)):
         return _open_prepared(data, tokenizer)
-    text = Text.open(data, stdin)
+    try:
+        text = Text.open(data, stdin)
+    except DamagedError as error:
+        if data.sha256 is None:
+            raise
+        raise UserError(f"{error}: if the text has been moved, say with --data where it is now") from None
     _check_text(data, text.sha256)
-    if isinstance(tokenizer, TokenizerConfig):
-        tokenizer = _made_tokenizer(tokenizer, text)
-    key = _key(VERSION, BLOCK, text.sha256, tokenizer.fingerprint, data.val_fraction)
-    folder = cache_folder() / "tokens" / key
+    made = _made_tokenizer(tokenizer, text) if isinstance(tokenizer, TokenizerConfig) else tokenizer
+    key = _key(VERSION, BLOCK, text.sha256, made.fingerprint, data.val_fraction)
+    return in_cache("tokens", lambda folder: _cached_tokens(folder / key, text, made, workers))
+
+
+def _cached_tokens(folder: Path, text: Text, tokenizer: Tokenizer, workers: int | None) -> TokenFolder:
+    """Tokens that have been prepared before, or are now.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     if folder.exists():
         try:
             cached = TokenFolder(folder)
             cached.require(cached.tokenizer, str(folder))
             return cached
         except UserError:  # damaged: what is in a cache can be made again
-            shutil.rmtree(folder)
-    _make_cache(folder.parent)
-    with progress_bar("preparing", text.bytes) as progress:
-        return prepare(text, tokenizer, folder, workers=workers, progress=progress, wait=True)
+            remove_folder(folder)
+    try:
+        with progress_bar("preparing", text.bytes) as progress:
+            return prepare(text, tokenizer, folder, workers=workers, progress=progress, wait=True)
+    except UnwritableError as error:
+        raise error.cause from None
 
 
 def learn_tokenizer(config: TokenizerConfig, text: Text, *, workers: int | None = None) -> Tokenizer:
@@ -82,11 +100,10 @@ def learn_tokenizer(config: TokenizerConfig, text: Text, *, workers: int | None 
         workers = usable_cores() if text.bytes > 4 * BLOCK else 1
 
     def texts() -> Iterator[str]:
-        for block in make_blocks(text.split_pieces(), safe_cut(config)):
+        for block in make_blocks(text.split_parts(), safe_cut(config)):
             if block.split == "val":
                 return
-            for segment in block.segments:
-                yield segment.text
+            yield from block.texts
         if config.kind == "char" and text.documents > 1:
             yield "\n"  # which will stand between documents
 
@@ -118,15 +135,27 @@ def standard_input(names: Sequence[str]) -> Iterator[Path | None]:
         raise UserError("-: standard input is a terminal: pipe a text into it")
     with tempfile.TemporaryDirectory(prefix="glassgpt-") as folder:
         path = Path(folder) / "input.txt"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            _copy_standard_input(path)
+        except OSError as error:
+            raise UserError(
+                f"standard input cannot be kept in {folder}: {reason(error)}: name another folder in TMPDIR"
+            ) from None
         yield path
+
+
+def _copy_standard_input(path: Path) -> None:
+    with path.open("wb") as file:
+        while chunk := sys.stdin.buffer.read(CHUNK):
+            if file.tell() == 0 and not is_text(chunk):  # rather than fill the disk first
+                decode_bytes(chunk, "standard input")
+            file.write(chunk)
 
 
 def _open_prepared(data: DataConfig, tokenizer: Tokenizer | TokenizerConfig) -> TokenFolder:
     if len(data.source) > 1:
         raise UserError(f"{', '.join(data.source)}: a prepared text stands alone: prepare all sources together")
-    folder = TokenFolder(Path(data.source[0]).expanduser())
+    folder = TokenFolder(expand(data.source[0]))
     _check_text(data, folder.sha256)
     if data.val_fraction != folder.val_fraction:
         raise UserError(
@@ -143,30 +172,26 @@ def _made_tokenizer(config: TokenizerConfig, text: Text) -> Tokenizer:
     if not learns(config) or config.kind == "char":  # characters are found as fast as a file is
         return learn_tokenizer(config, text)
     asked = config.model_dump(exclude={"fingerprint"})
-    cached = cache_folder() / "tokenizers" / f"{_key(asked, text.sha256, text.data.val_fraction)}.json"
-    try:
-        return load_tokenizer(cached)
-    except UserError:  # not there, or damaged
-        tokenizer = learn_tokenizer(config, text)
-    _make_cache(cached.parent)
-    tokenizer.save(cached)
+    name = f"{_key(asked, text.sha256, text.data.val_fraction)}.json"
+    with suppress(UserError, OSError):  # not there, damaged, or no cache
+        return load_tokenizer(cache_folder() / "tokenizers" / name)
+    tokenizer = learn_tokenizer(config, text)
+    in_cache("tokenizers", lambda folder: tokenizer.save(folder / name))
     return tokenizer
-
-
-def _make_cache(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: the cache cannot be written ({error.strerror}): name another folder in GLASSGPT_CACHE"
-        ) from None
 
 
 def _check_text(data: DataConfig, sha256: str) -> None:
     if data.sha256 is not None and data.sha256 != sha256:
+        folder = next((name for name in data.source if name not in NAMES and expand(name).is_dir()), None)
+        also = ""
+        if folder is not None:
+            also = (
+                "; files may have been added to the folder or changed, and an older glassgpt took other ones: "
+                f"to choose, give patterns such as --data '{folder}/**/*.txt'"
+            )
         raise UserError(
-            f"the text ({', '.join(data.source)}) is not the one that the recipe was made with "
-            "(its SHA-256 differs): bring back the old text, or begin a new run with it as --data"
+            f"the text ({', '.join(data.source)}) is not the one that the recipe was made with (its SHA-256 differs): "
+            f"bring back the old text, or begin a new run with it as --data{also}"
         )
 
 

@@ -1,41 +1,36 @@
 """Text into a folder of tokens: streamed, in parallel, whole or not at all, and picked up where it was interrupted."""
 
-import json
-import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from glassgpt.data.blocks import BLOCK, SPLITS, Block, Split, make_blocks
+from glassgpt.data.blocks import BLOCK, Block, make_blocks
+from glassgpt.data.journal import JOURNAL, Encoded, Job
 from glassgpt.data.text import Text
-from glassgpt.data.tokens import FORMAT, HEADER, TOKENIZER, VERSION, TokenFolder, file_name, file_sha256, token_type
-from glassgpt.errors import UserError
-from glassgpt.files import FileLockedError, holding, sync_file, sync_folder, write_json
+from glassgpt.data.tokens import HEADER, TokenFolder, token_type
+from glassgpt.errors import UserError, reason
+from glassgpt.files import discard, sync_file, sync_folder
+from glassgpt.locks import FileLockedError, holding
 from glassgpt.parallel import WorkerKilledError, ordered_map, require_main_process, usable_cores
+from glassgpt.paths import expand, require_text
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.tokenizers.utf8 import encode_utf8
 
-FILES = ("tokens", "documents")  # a file of each for each split
-JOURNAL = "journal.jsonl"
 
+class UnwritableError(UserError):
+    """The folder cannot be written: a disk is full, a file system read-only, a call refused.
 
-@dataclass(frozen=True)
-class Encoded:
-    """A block in tokens; `documents` are where documents begin, counted from the block's first token."""
+    Attributes:
+        cause: what the operating system said.
+    """
 
-    split: Split
-    ids: NDArray[np.unsignedinteger[Any]]
-    documents: NDArray[np.uint64]
-    characters: int
-    bytes: int
-    unknown_bits: float
+    def __init__(self, message: str, cause: OSError):
+        super().__init__(message)
+        self.cause = cause
 
 
 def encode_block(tokenizer: Tokenizer, block: Block) -> Encoded:
@@ -46,22 +41,25 @@ def encode_block(tokenizer: Tokenizer, block: Block) -> Encoded:
     """
     ids: list[int] = []
     documents: list[int] = []
-    characters = size = 0
-    unknown_bits = 0.0
-    for segment in block.segments:
-        if segment.begins and not segment.first:
-            if tokenizer.end_of_text is not None:
-                ids.append(tokenizer.end_of_text)
-            elif not segment.after_line:
-                ids += tokenizer.encode("\n")
-        if segment.begins:
+    encode, end = tokenizer.encode, tokenizer.end_of_text
+    begins, first, after_line = block.begins, block.first, block.after_line
+    for text in block.texts:
+        if begins:
+            if end is not None:
+                if not first:
+                    ids.append(end)
+            elif not first and not after_line:
+                ids += encode("\n")
             documents.append(len(ids))
-        ids += tokenizer.encode(segment.text)
-        characters += len(segment.text)
-        size += len(encode_utf8(segment.text))
-        unknown_bits += tokenizer.unknown_bits(segment.text)
+        ids += encode(text)
+        begins, first, after_line = True, False, end is None and text.endswith("\n")
     array = np.asarray(ids, dtype=token_type(tokenizer.vocab_size))
-    return Encoded(block.split, array, np.asarray(documents, dtype="<u8"), characters, size, unknown_bits)
+    unknown_bits = 0.0
+    # Most kinds have no unknown-token, and need not be asked about each text.
+    if tokenizer.special_tokens and type(tokenizer).unknown_bits is not Tokenizer.unknown_bits:
+        unknown_bits = sum(map(tokenizer.unknown_bits, block.texts), 0.0)
+    size = len(encode_utf8("".join(block.texts)))
+    return Encoded(block.split, array, np.asarray(documents, dtype="<u8"), block.characters, size, unknown_bits)
 
 
 def prepare(
@@ -90,44 +88,69 @@ def prepare(
         UserError: a character is not in the tokenizer's vocabulary, the text has changed, or `out` is taken.
     """
     require_main_process()
-    out = out.resolve()
-    if not wait:
-        check_free(out)
+    require_text(out, "choose another name with --out")
+    if not text.training_characters:
+        raise UserError(_too_short(text))
+    out = _resolved(out)
     try:
+        if not wait:
+            check_free(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with holding(out.with_name(f".{out.name}.lock"), wait=wait):
-            if not (wait and (out / HEADER).exists()):  # else another process has just finished it
-                _encode_all(text, tokenizer, out, workers, progress)
-        return TokenFolder(out)
+        with holding(_lock(out), wait=wait):
+            if wait and (out / HEADER).exists():  # another process has just finished it
+                return TokenFolder(out)
+            return _encode_all(text, tokenizer, out, workers, progress)
     except FileLockedError:
         raise UserError(f"{out}: another process is preparing it") from None
     except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written: {error.strerror or error}: once that is mended, the same call goes on"
+        raise UnwritableError(
+            f"{out}: cannot be written: {reason(error)}: fix this, then run the same command again to resume", error
         ) from None
+
+
+def _resolved(out: Path) -> Path:
+    try:
+        return expand(out).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise UserError(f"{out}: {reason(error)}: choose another with --out") from None
+
+
+def _lock(out: Path) -> Path:
+    return out.with_name(f".{out.name}.lock")
+
+
+def _too_short(text: Text) -> str:
+    some = f"{text.characters} character{'s' * (text.characters > 1)}"
+    return (
+        f"{', '.join(text.data.source)}: too short: it has {some}, and {text.data.val_fraction:.0%} are kept for "
+        "validation, which leaves none to learn from: take more text"
+    )
 
 
 def _encode_all(
     text: Text, tokenizer: Tokenizer, out: Path, workers: int | None, progress: Callable[[int], None] | None
-) -> None:
+) -> TokenFolder:
     work = out.with_name(f".{out.name}.partial")
-    job = _Job(work, tokenizer, text)
-    blocks = make_blocks(text.split_pieces(), tokenizer.safe_cut, BLOCK)
+    job = Job(work, tokenizer, text, BLOCK)
+    blocks = make_blocks(text.split_parts(), tokenizer.safe_cut, BLOCK)
+    if job.blocks_done and not job.fits(islice(blocks, job.blocks_done)):
+        job.begin()
+        blocks = make_blocks(text.split_parts(), tokenizer.safe_cut, BLOCK)
     if workers is None:
         workers = usable_cores() if text.bytes > 2 * BLOCK else 1
     if progress:
         progress(job.bytes_done)
     try:
-        for encoded in ordered_map(partial(encode_block, tokenizer), islice(blocks, job.blocks_done, None), workers):
+        for encoded in ordered_map(partial(encode_block, tokenizer), blocks, workers):
             job.append(encoded)
             if progress:
                 progress(encoded.bytes)
+        job.finish()
+        return _publish(work, out)
     except (UserError, OSError) as error:  # nothing half-written; but what took long is kept, to go on from
         if not job.blocks_done and not isinstance(error, WorkerKilledError):
-            shutil.rmtree(work, ignore_errors=True)
+            discard(work)
         raise
-    job.finish()
-    _publish(work, out)
 
 
 def check_free(out: Path) -> None:
@@ -137,6 +160,10 @@ def check_free(out: Path) -> None:
         UserError: something is there already.
     """
     if (out / HEADER).exists():
+        with suppress(OSError, FileLockedError):  # a call that was killed just before its end may have left its lock
+            if _lock(out).exists():
+                with holding(_lock(out)):
+                    pass
         raise UserError(f"{out}: holds a prepared text already: remove it, or choose another with --out")
     if out.is_mount():
         raise UserError(f"{out}: a mount point, which cannot be replaced: name a new folder within it with --out")
@@ -144,117 +171,17 @@ def check_free(out: Path) -> None:
         raise UserError(f"{out}: exists and is not an empty folder: choose another with --out")
 
 
-class _Job:
-    """The files under way, and the journal that says up to where they are good."""
+def _publish(work: Path, out: Path) -> TokenFolder:
+    """Give the finished folder its name, once it has been made sure that it can be opened.
 
-    def __init__(self, work: Path, tokenizer: Tokenizer, text: Text):
-        self.work, self.tokenizer, self.text = work, tokenizer, text
-        self.key = {
-            "format": FORMAT,
-            "version": VERSION,
-            "sha256": text.sha256,
-            "tokenizer": tokenizer.fingerprint,
-            "val_fraction": text.data.val_fraction,
-            "block": BLOCK,
-        }
-        if not self._go_on():
-            self._begin()
-
-    @property
-    def bytes_done(self) -> int:
-        return int(sum(totals["bytes"] for totals in self.totals.values()))
-
-    def _begin(self) -> None:
-        self.blocks_done, self.totals = 0, _no_totals()
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
-        for split in SPLITS:
-            for kind in FILES:
-                (self.work / file_name(split, kind)).touch()
-        self.tokenizer.save(self.work / TOKENIZER)
-        self._note(self.key)
-
-    def _go_on(self) -> bool:
-        """Take up the journal that is there, if it is of the same job; what is behind its last line is cut off."""
-        journal = self.work / JOURNAL
-        try:
-            lines = journal.read_text(encoding="utf-8").split("\n")[:-1]  # one that was cut short has no newline
-            key, *done = [json.loads(line) for line in lines]
-            if key != self.key:
-                return False
-            self.blocks_done, self.totals = len(done), done[-1] if done else _no_totals()
-            for split in SPLITS:
-                for kind in FILES:
-                    path, length = self.work / file_name(split, kind), self._length(split, kind)
-                    if path.stat().st_size < length:
-                        return False
-                    os.truncate(path, length)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        whole = "".join(line + "\n" for line in lines).encode("utf-8")
-        os.truncate(journal, len(whole))
-        return True
-
-    def _length(self, split: Split, kind: str) -> int:
-        width = 8 if kind == "documents" else token_type(self.tokenizer.vocab_size).itemsize
-        return int(self.totals[split][kind]) * width
-
-    def append(self, encoded: Encoded) -> None:
-        """Write a block, and then that it is written."""
-        totals = self.totals[encoded.split]
-        self._write(encoded.split, "tokens", encoded.ids)
-        self._write(encoded.split, "documents", encoded.documents + np.uint64(totals["tokens"]))
-        totals["tokens"] += len(encoded.ids)
-        totals["documents"] += len(encoded.documents)
-        totals["characters"] += encoded.characters
-        totals["bytes"] += encoded.bytes
-        totals["unknown_bits"] += encoded.unknown_bits
-        self.blocks_done += 1
-        self._note(self.totals)
-
-    def _write(self, split: Split, kind: str, array: NDArray[Any]) -> None:
-        if len(array):
-            with (self.work / file_name(split, kind)).open("ab") as file:
-                file.write(array.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-
-    def _note(self, value: Any) -> None:
-        with (self.work / JOURNAL).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(value) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def finish(self) -> None:
-        """Write the header."""
-        text = self.text
-        splits: dict[str, dict[str, Any]] = {}
-        for split in SPLITS:
-            hashes = {f"{kind}_sha256": file_sha256(self.work / file_name(split, kind)) for kind in FILES}
-            splits[split] = {**self.totals[split], **hashes}
-        write_json(
-            self.work / HEADER,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "dtype": token_type(self.tokenizer.vocab_size).name,
-                "vocab_size": self.tokenizer.vocab_size,
-                "tokenizer": {"kind": self.tokenizer.kind, "fingerprint": self.tokenizer.fingerprint},
-                "text": {
-                    "sources": text.data.source,
-                    "sha256": text.sha256,
-                    "documents": text.documents,
-                    "characters": text.characters,
-                    "bytes": text.bytes,
-                },
-                "val_fraction": text.data.val_fraction,
-                "splits": splits,
-            },
-        )
-
-
-def _publish(work: Path, out: Path) -> None:
-    """Give the finished folder its name."""
+    Raises:
+        UserError: its files have changed since they were written.
+    """
+    try:
+        folder = TokenFolder(work)
+    except UserError as error:
+        discard(work)
+        raise UserError(f"{out}: damaged while it was written ({error}): run the same command again") from None
     (work / JOURNAL).unlink()
     for file in work.iterdir():
         sync_file(file)
@@ -262,7 +189,5 @@ def _publish(work: Path, out: Path) -> None:
         out.rmdir()  # empty, as was made sure at the beginning
     work.rename(out)
     sync_folder(out.parent)
-
-
-def _no_totals() -> dict[Split, dict[str, float]]:
-    return {split: {"tokens": 0, "documents": 0, "characters": 0, "bytes": 0, "unknown_bits": 0.0} for split in SPLITS}
+    folder.path = out
+    return folder

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from glassgpt.data.blocks import SplitPiece, split_pieces
+from glassgpt.data.blocks import SplitPart, split_parts
 from glassgpt.data.config import DataConfig
+from glassgpt.data.documents import read_parts
 from glassgpt.data.progress import progress_bar
-from glassgpt.data.sources import Piece, Source, find_sources, read_pieces
+from glassgpt.data.rows import Part
+from glassgpt.data.sources import Source, find_sources
 from glassgpt.errors import UserError
 from glassgpt.tokenizers.utf8 import encode_utf8
 
@@ -43,36 +45,35 @@ class Text:
             stdin: the file that holds what came from standard input.
 
         Raises:
-            UserError: as `find_sources` and `read_pieces`.
+            UserError: as `find_sources` and `read_parts`.
         """
         sources = tuple(find_sources(data.source, stdin))
         digest = _Digest()
-        characters = size = documents = 0
         with progress_bar("reading", _plain_size(sources)) as progress:
-            for begins, text in read_pieces(sources, data.text_field, data.separator):
-                encoded = digest.update(begins, text)
-                characters, size, documents = characters + len(text), size + encoded, documents + begins
-                progress(encoded)
-        if not documents:  # each file that was named must hold something; those that were found in a folder need not
+            for part in read_parts(sources, data.text_field, data.separator):
+                progress(digest.update(part))
+        if (
+            not digest.documents
+        ):  # each file that was named must hold something; those that were found in a folder need not
             raise UserError(f"{', '.join(data.source)}: all files are empty: there is nothing to learn from")
-        return cls(data, sources, characters, size, documents, digest.hexdigest())
+        return cls(data, sources, digest.characters, digest.bytes, digest.documents, digest.hexdigest())
 
-    def pieces(self) -> Iterator[Piece]:
-        """All documents in order, in pieces.
+    def parts(self) -> Iterator[Part]:
+        """All documents in order, about a megabyte at a time.
 
         Raises:
-            UserError: at the end, if it is not what was read first; or as `read_pieces`.
+            UserError: at the end, if it is not what was read first; or as `read_parts`.
         """
         digest = _Digest()
-        for begins, text in read_pieces(self.sources, self.data.text_field, self.data.separator):
-            digest.update(begins, text)
-            yield begins, text
+        for part in read_parts(self.sources, self.data.text_field, self.data.separator):
+            digest.update(part)
+            yield part
         if digest.hexdigest() != self.sha256:
             raise UserError(f"{', '.join(self.data.source)}: the text has changed while it was being read: try again")
 
-    def split_pieces(self) -> Iterator[SplitPiece]:
+    def split_parts(self) -> Iterator[SplitPart]:
         """The same, training text first; the last `val_fraction` of the characters is for validation."""
-        return split_pieces(self.pieces(), self.training_characters)
+        return split_parts(self.parts(), self.training_characters)
 
     @property
     def training_characters(self) -> int:
@@ -81,17 +82,28 @@ class Text:
 
 
 class _Digest:
-    """The hash of a text as it is read."""
+    """The hash and the measures of a text as it is read."""
 
     def __init__(self) -> None:
-        self._hash, self._some = hashlib.sha256(), False
+        self._hash = hashlib.sha256()
+        self.characters = self.bytes = self.documents = 0
 
-    def update(self, begins: bool, text: str) -> int:
-        """Take a piece; return its bytes."""
-        data = encode_utf8(text)
-        self._hash.update(b"\xff" + data if begins and self._some else data)
-        self._some = True
-        return len(data)
+    def update(self, part: Part) -> int:
+        """Take a part; return its bytes."""
+        begins, texts = part
+        joined = "\0".join(texts)  # no other character becomes a zero byte
+        if joined.count("\0") == len(texts) - 1:
+            data = encode_utf8(joined).replace(b"\0", b"\xff")
+        else:
+            data = b"\xff".join(map(encode_utf8, texts))
+        between = len(texts) - 1
+        if begins and self.documents:
+            self._hash.update(b"\xff")
+        self._hash.update(data)
+        self.characters += len(joined) - between
+        self.bytes += len(data) - between
+        self.documents += between + begins
+        return len(data) - between
 
     def hexdigest(self) -> str:
         """Of all that was taken."""
@@ -104,10 +116,13 @@ def read_text(data: DataConfig, stdin: Path | None = None) -> str:
     Raises:
         UserError: as `Text.open`.
     """
-    text = ""
-    for begins, piece in Text.open(data, stdin).pieces():
-        text += "\n" + piece if begins and text and not text.endswith("\n") else piece
-    return text
+    found = [""]
+    for begins, texts in Text.open(data, stdin).parts():
+        for number, text in enumerate(texts):
+            if (begins or number) and found[-1] and not found[-1].endswith("\n"):
+                found.append("\n")
+            found.append(text)
+    return "".join(found)
 
 
 def _plain_size(sources: tuple[Source, ...]) -> int | None:

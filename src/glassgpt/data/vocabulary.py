@@ -1,12 +1,11 @@
 """How large a vocabulary will be, without reading a text only to count it."""
 
-from pathlib import Path
-
 from glassgpt.data.config import DataConfig
 from glassgpt.data.corpora import CORPORA
 from glassgpt.data.opening import learn_tokenizer
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import TokenFolder, is_token_folder
+from glassgpt.paths import expand
 from glassgpt.tokenizers import TokenizerConfig
 from glassgpt.tokenizers.gpt2 import VOCAB_SIZE
 from glassgpt.tokenizers.making import DEFAULT_BPE_SIZE
@@ -18,7 +17,7 @@ def vocabulary_size(tokenizer: TokenizerConfig, data: DataConfig) -> int:
     For bpe, it is what is asked for; a text may be too short to fill it.
     """
     if len(data.source) == 1 and is_token_folder(data.source[0]):
-        return TokenFolder(Path(data.source[0]).expanduser()).tokenizer.vocab_size
+        return TokenFolder(expand(data.source[0])).tokenizer.vocab_size
     if tokenizer.file is None and tokenizer.kind == "gpt2":
         return VOCAB_SIZE
     if tokenizer.file is None and tokenizer.kind == "bpe":

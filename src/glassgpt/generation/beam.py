@@ -5,6 +5,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from glassgpt.errors import UserError, show
+from glassgpt.generation.arguments import check_prompt_tensor, whole_number
 from glassgpt.model.cache import KVCache
 
 
@@ -36,7 +38,15 @@ def beam_search(
 
     Returns:
         Up to `beams` continuations and their scores, the best first.
+
+    Raises:
+        UserError: the prompt cannot be read, or a number is outside its bounds.
     """
+    check_prompt_tensor(prompt, model, block_size)
+    beams = whole_number(beams, "beams", 1, 2**16)
+    max_new_tokens = whole_number(max_new_tokens, "max_new_tokens", 0, 2**31)
+    if not abs(length_penalty) <= 100:
+        raise UserError(f"length_penalty {show(length_penalty)}: from -100 to 100")
     device, make_cache = prompt.device, getattr(model, "make_cache", None)
     cache = make_cache(1) if make_cache is not None else None
     ends = torch.tensor(sorted(end_ids), dtype=torch.int64, device=device)

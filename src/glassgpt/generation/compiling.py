@@ -29,6 +29,7 @@ from glassgpt.model import cache as model_cache
 from glassgpt.model.cache import KVCache, RowsCache
 from glassgpt.model.gpt import GPT
 from glassgpt.model.sizing import sizes
+from glassgpt.threads import in_force
 
 SOURCES = (sys.modules[__name__], attention, config, embeddings, gpt, layers, linear, model_cache, norms, positions)
 WORTH_SHARING = 2**18  # parameters in a layer; with 200,000, one thread takes 100 µs for what two take 165 for
@@ -149,8 +150,11 @@ def _load(path: Path) -> Any:
 
 
 def _threads(model: GPT) -> int:
-    """How many share a step's work: to wait for each other some times a layer takes longer than a small layer."""
-    return 1 if sizes(model.config).parameters / model.config.n_layer < WORTH_SHARING else torch.get_num_threads()
+    """How many share a step's work: to wait for each other some times a layer takes longer than a small layer.
+
+    It is that of an idle machine: what is compiled serves whatever the load, and on a busy one `waiting` helps.
+    """
+    return 1 if sizes(model.config).parameters / model.config.n_layer < WORTH_SHARING else in_force().most
 
 
 def can_compile(model: GPT) -> bool:
@@ -162,7 +166,7 @@ def can_compile(model: GPT) -> bool:
 def package_path(model: GPT) -> Path:
     """Where the compiled step of such a model is kept: its name says all that it depends on."""
     kinds = sorted({type(module).__name__ for module in model.modules()})
-    machine = (platform.system(), platform.machine(), _processor(), torch.get_num_threads(), find_compiler())
+    machine = (platform.system(), platform.machine(), _processor(), _threads(model), find_compiler())
     shape = model.config.model_dump(mode="json")
     rotations = len(model.rotations[0]) if hasattr(model, "rotations") else 0
     key = json.dumps([shape, kinds, rotations, torch.__version__, machine, _source_hash()], sort_keys=True, default=str)

@@ -17,9 +17,10 @@ class SamplingConfig(Config):
     temperature: float = Field(
         0.8,
         ge=0,
+        le=1e6,
         description="logits are divided by it: below 1 safer, above 1 bolder; 0: always the likeliest (greedy)",
     )
-    top_k: int | None = Field(None, ge=0, description="only the k likeliest tokens; left out or 0: all")
+    top_k: int | None = Field(None, ge=0, le=2**40, description="only the k likeliest tokens; left out or 0: all")
     top_p: float = Field(
         1.0, ge=0, le=1, description="only the likeliest tokens that make up this probability together"
     )
@@ -31,7 +32,7 @@ class SamplingConfig(Config):
         description="only tokens about as surprising as is to be expected, that make up this probability together",
     )
     repetition_penalty: float = Field(
-        1.0, ge=0.001, description="above 1: tokens that are already there become less likely"
+        1.0, ge=0.001, le=1e12, description="above 1: tokens that are already there become less likely"
     )
     when_full: Literal["crop", "rotate", "stop"] = Field(
         "crop",

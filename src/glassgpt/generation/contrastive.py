@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glassgpt.errors import UserError, show
+from glassgpt.generation.arguments import check_prompt_tensor, whole_number
 from glassgpt.generation.beam import read_on
 from glassgpt.model.gpt import GPT
 
@@ -39,7 +41,17 @@ def contrastive_search(
 
     Returns:
         The new ids.
+
+    Raises:
+        UserError: the prompt cannot be read, a number is outside its bounds, or the model is no GPT.
     """
+    if not isinstance(model, GPT):
+        raise UserError(f"contrastive search: takes a GPT, not {show(type(model).__name__)}")
+    check_prompt_tensor(prompt, model, block_size)
+    candidates = whole_number(candidates, "candidates", 1, 2**16)
+    max_new_tokens = whole_number(max_new_tokens, "max_new_tokens", 0, 2**31)
+    if not 0 <= penalty <= 1:
+        raise UserError(f"penalty {show(penalty)}: from 0 to 1")
     outputs: list[Tensor] = []
     hook = model.final_norm.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.generation.compiling import CompiledRows, can_compile, package_path
 from glassgpt.generation.graphs import GraphSteps
 from glassgpt.generation.linear import Int8, Int8Steps, Packed, with_linears
@@ -45,6 +45,7 @@ class Decoder:
         tokens: of each row, all that it has read.
         positions: of each row, where its next token stands; the length of `tokens`, unless the row has gone on past the
             block.
+        device: of the model.
         apart: up to so many rows take a compiled step one after the other; more go through the model together.
 
     Raises:
@@ -66,12 +67,12 @@ class Decoder:
     ):
         self.block_size, self.rows = model.config.block_size, rows
         weight = model.token_embedding.weight
-        self._device = weight.device
+        self.device = weight.device
         # One slot more than the block: rows that are not in use write there, so that they lose nothing.
         self._store = KVCache(model.config, rows, length=self.block_size + 1, device=weight.device, dtype=weight.dtype)
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.positions = [0] * rows
-        self._seen = torch.arange(self.block_size, device=self._device)
+        self._seen = torch.arange(self.block_size, device=self.device)
         self._last_ids = self._store.last_ids.clone()
         self._looks_back = self._last_ids.shape[1] > 0
         plain = with_linears(model, _to_int8 if weights == "int8" else lambda _: None).eval()
@@ -80,7 +81,7 @@ class Decoder:
         self.mode, self._compiled = self._choose(plain, mode, tokens, tell)
         self._model = with_linears(plain, lambda linear: Packed(linear) if Packed.suits(linear) else None)
         self.apart, self._together = max(2, SMALL // sizes(model.config).parameters), self._model
-        if self._device.type == "cpu" and any(isinstance(module, Int8) for module in plain.modules()):
+        if self.device.type == "cpu" and any(isinstance(module, Int8) for module in plain.modules()):
             # Compiled and together they are rounded differently, and no text may depend on how many run beside it.
             self.apart = rows
             self._together = with_linears(plain, lambda linear: Int8Steps(linear) if isinstance(linear, Int8) else None)
@@ -90,7 +91,7 @@ class Decoder:
         self, model: GPT, mode: Mode, tokens: int, tell: Callable[[str], None]
     ) -> tuple[Mode, CompiledRows | None]:
         """The way to take a step, and the compiled one, if it is that."""
-        is_cuda, possible = self._device.type == "cuda", can_compile(model)
+        is_cuda, possible = self.device.type == "cuda", can_compile(model)
         if mode == "graphs" and not is_cuda:
             raise UserError("mode graphs: only on a CUDA device: take eager or compiled")
         if mode == "compiled" and not possible:
@@ -132,7 +133,7 @@ class Decoder:
         self.tokens[row], self.positions[row] = self.tokens[row][:keep], keep  # if this is interrupted
         cache = self._store.row(row)
         cache.length, cache.last_ids = keep, self._last_of(tokens[:keep])
-        ids = torch.tensor([tokens[keep:]], device=self._device)
+        ids = torch.tensor([tokens[keep:]], device=self.device)
         logits: Tensor = self._model(ids, cache, only_last=True)
         self.tokens[row], self.positions[row] = list(tokens), len(tokens)
         self._last_ids[row] = cache.last_ids[0]
@@ -142,7 +143,7 @@ class Decoder:
         """The last ids that n-grams look back at, (1, ngrams - 1)."""
         reach = self._last_ids.shape[1]
         nothing = self._store.row(0).last_ids
-        known = torch.tensor([tokens[-reach:] if reach else []], dtype=torch.int64, device=self._device)
+        known = torch.tensor([tokens[-reach:] if reach else []], dtype=torch.int64, device=self.device)
         return torch.cat((nothing, known), dim=1)[:, known.shape[1] :]
 
     def step(self, tokens: dict[int, int]) -> Tensor:
@@ -187,7 +188,7 @@ class Decoder:
         ids, positions, slots = [0] * B, [0] * B, [self.block_size] * B
         for row, token in tokens.items():
             ids[row], positions[row], slots[row] = token, self.positions[row], self.positions[row] % self.block_size
-        numbers = torch.tensor([ids, positions, slots], device=self._device)
+        numbers = torch.tensor([ids, positions, slots], device=self.device)
         last_ids = self._last_ids[:B]
         if self._graphs is not None:
             logits, newest = self._graphs(numbers, last_ids)
@@ -228,7 +229,7 @@ class Recomputing:
     def __init__(self, model: nn.Module, rows: int, block_size: int):
         self.block_size, self.rows, self._model = block_size, rows, model
         parameter = next(model.parameters(), None)
-        self._device = torch.device("cpu") if parameter is None else parameter.device
+        self.device = torch.device("cpu") if parameter is None else parameter.device
         self.tokens: list[list[int]] = [[] for _ in range(rows)]
         self.positions = [0] * rows
 
@@ -236,7 +237,7 @@ class Recomputing:
     def read(self, row: int, tokens: Sequence[int], *, keep: int = 0) -> Tensor:
         """As `Decoder.read`."""
         self.tokens[row], self.positions[row] = list(tokens), len(tokens)
-        logits: Tensor = self._model(torch.tensor([tokens], device=self._device))
+        logits: Tensor = self._model(torch.tensor([tokens], device=self.device))
         return logits[0, -1].float()
 
     def step(self, tokens: dict[int, int]) -> Tensor:
@@ -250,10 +251,17 @@ class Recomputing:
 
 
 def make_decoder(model: nn.Module, rows: int, block_size: int | None, **options: Any) -> Decoder | Recomputing:
-    """The decoder that suits a model."""
+    """The decoder that suits a model.
+
+    Raises:
+        UserError: it is no model, or how much it can look at is not known; or as `Decoder`.
+    """
     if isinstance(model, GPT):
         return Decoder(model, rows, **options)
-    assert block_size is not None, "this model does not say how much it can look at"
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a model is needed, not {show(model)}")
+    if block_size is None:
+        raise UserError("block_size: this model does not say how much it can look at")
     return Recomputing(model, rows, block_size)
 
 

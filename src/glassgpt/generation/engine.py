@@ -8,56 +8,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from glassgpt.errors import UserError
-from glassgpt.generation.config import SamplingConfig
+from glassgpt.errors import UserError, show
+from glassgpt.generation.arguments import whole_number
 from glassgpt.generation.decoder import Mode, Weights, make_decoder
+from glassgpt.generation.requests import FinishReason, Produced, Request
 from glassgpt.generation.sampling import TokenLogprobs, TokenSampler, log_probabilities
 from glassgpt.model.gpt import GPT
+from glassgpt.waiting import begin_work
 
-FinishReason = Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be written.
-
-    Attributes:
-        prompt: ids, at least one, at most a block.
-        sampling: how; its strings to stop at are the business of whoever makes text of the ids.
-        seed: the same seed gives the same ids, whatever else runs beside it.
-        end_ids: ids that end it; the one that did is produced, too.
-        logprobs: None for none, 0 for the chosen token's log-probability, n for those of the n likeliest, too; all from
-            the logits as the model gives them.
-    """
-
-    prompt: Sequence[int]
-    sampling: SamplingConfig
-    seed: int = 0
-    end_ids: frozenset[int] = frozenset()
-    logprobs: int | None = None
-
-
-@dataclass(frozen=True)
-class Produced:
-    """A new token of a request.
-
-    Attributes:
-        ticket: whose.
-        id: the token.
-        logprobs: if they were asked for.
-        finish_reason: with the last one: "stop" for an id that ends it, "length" for the most tokens it may have,
-            or for a full context where `when_full` is "stop".
-    """
-
-    ticket: int
-    id: int
-    logprobs: TokenLogprobs | None
-    finish_reason: FinishReason | None
+__all__ = ["Engine", "FinishReason", "Produced", "Request"]
 
 
 @dataclass
@@ -126,8 +90,12 @@ class Engine:
         tokens: int = 0,
         tell: Callable[[str], None] = lambda _: None,
     ):
-        self.slots = slots
-        self.vocab_size = vocab_size
+        self.slots = whole_number(slots, "slots", 1, 2**16)
+        self.vocab_size = vocab_size and whole_number(vocab_size, "vocab_size", 1, 2**31)
+        block_size = block_size and whole_number(block_size, "block_size", 1, 2**31)
+        for name, value, known in (("mode", mode, get_args(Mode)), ("weights", weights, get_args(Weights))):
+            if value not in known:
+                raise UserError(f"{name}: one of {', '.join(known)}, not {show(value)}")
         self._vocabulary = model.config.vocabulary if isinstance(model, GPT) else vocab_size
         options: dict[str, Any] = {
             "mode": mode,
@@ -136,7 +104,8 @@ class Engine:
             "tokens": tokens,
             "tell": tell,
         }
-        self._decoder = make_decoder(model, slots, block_size, **options)
+        self._decoder = make_decoder(model, self.slots, block_size, **options)
+        self._device = self._decoder.device
         self.block_size = self._decoder.block_size
         self.rotating = rotating
         self._waiting: deque[tuple[int, Request]] = deque()
@@ -161,15 +130,18 @@ class Engine:
             Its ticket.
 
         Raises:
-            ValueError: the prompt is empty, longer than the block, or has ids that there are not; or the context is to
-                rotate, and the engine was not made for that.
+            UserError: the prompt is longer than the block, or has ids that there are not; or the context is to rotate,
+                and the engine was not made for that.
         """
-        if not 1 <= len(request.prompt) <= self.block_size:
-            raise ValueError(f"a prompt of {len(request.prompt)} tokens: 1 to {self.block_size} can be read")
-        if self._vocabulary and not 0 <= min(request.prompt) <= max(request.prompt) < self._vocabulary:
-            raise ValueError(f"a prompt with ids that there are not: they go from 0 to {self._vocabulary - 1}")
+        if not isinstance(request, Request):
+            raise UserError(f"a Request is needed, not {show(request)}")
+        if len(request.prompt) > self.block_size:
+            raise UserError(f"a prompt of {len(request.prompt)} tokens: 1 to {self.block_size} can be read")
+        if min(request.prompt) < 0 or (self._vocabulary and max(request.prompt) >= self._vocabulary):
+            last = f" to {self._vocabulary - 1}" if self._vocabulary else ""
+            raise UserError(f"a prompt with ids that there are not: they go from 0{last}")
         if request.sampling.when_full == "rotate" and not self.rotating:
-            raise ValueError("when_full rotate: the engine was made without rotating=True")
+            raise UserError("when_full rotate: the engine was made without rotating=True")
         ticket = self._next_ticket
         self._next_ticket += 1
         self._waiting.append((ticket, request))
@@ -187,6 +159,7 @@ class Engine:
         Where a request fails, in its prompt or its logits, it is forgotten and the error raised; all others go on with
         the next step, which brings what this one had produced for them, too.
         """
+        begin_work(self._device)
         going_on = list(self._running.values())
         while self._waiting and len(self._running) < self.slots:
             self._admit()

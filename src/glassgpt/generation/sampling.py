@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glassgpt.errors import UserError
+from glassgpt.generation.arguments import check_seed
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.filters import NEVER, NO_WEIGHT, SCALE
 
@@ -43,7 +44,7 @@ class TokenSampler:
 
     def __init__(self, config: SamplingConfig, seed: int):
         self._config = config
-        self._generator = torch.Generator().manual_seed(row_seed(seed, 0))
+        self._generator = torch.Generator().manual_seed(row_seed(check_seed(seed), 0))
         self._takes_likeliest = config.temperature < GREEDY_BELOW
         self.needs_ids = config.repetition_penalty != 1
         self.is_greedy = self._takes_likeliest and not self.needs_ids

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.generation.config import SamplingConfig
 from glassgpt.generation.engine import Engine, FinishReason, Produced, Request
 from glassgpt.generation.sampling import TokenLogprobs
+from glassgpt.model.modes import evaluating
 from glassgpt.tokenizers import Tokenizer
 
 
@@ -158,16 +159,12 @@ def stream_text(
     crop_prompt: bool = False,
 ) -> Generator[str, None, Generation]:
     """The same with a model as it stands, in training perhaps; the text alone."""
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         rotates = config.when_full == "rotate"
         size = tokenizer.vocab_size
         engine = Engine(model, block_size=block_size, vocab_size=size, mode="eager", rotating=rotates)
         pieces = stream_pieces(engine, tokenizer, prompt, config, seed=seed, crop_prompt=crop_prompt)
         return (yield from texts(pieces))
-    finally:
-        model.train(was_training)
 
 
 def texts(pieces: Generator[Piece, None, Generation]) -> Generator[str, None, Generation]:
@@ -206,8 +203,10 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, block_size: int, *, crop: bool
     """The ids of a prompt, checked; with `crop`, the last block_size of them.
 
     Raises:
-        UserError: the prompt is empty, too long, or has characters that the tokenizer does not know.
+        UserError: the prompt is no text, is empty, too long, or has characters that the tokenizer does not know.
     """
+    if not isinstance(prompt, str):
+        raise UserError(f"a prompt is a text, not {show(prompt)}")
     ids = tokenizer.encode(prompt)
     if not ids:
         raise UserError("the prompt is empty: give at least one character to go on from")

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.files import (
-    FileLockedError,
     check_no_file,
     discard,
     having_folder,
-    holding,
     is_temporary,
     remove_leftovers,
     sync_file,
@@ -24,6 +22,8 @@ from glassgpt.inspection.capture import as_gpt
 from glassgpt.inspection.findings import Findings, look
 from glassgpt.inspection.page import LIMIT, write_page
 from glassgpt.inspection.tables import write_tables
+from glassgpt.locks import FileLockedError, holding
+from glassgpt.paths import expand
 from glassgpt.runs import Run
 from glassgpt.training.drawing import load_matplotlib
 
@@ -72,7 +72,10 @@ def inspect_run(run: Run, prompt: str, out: str | Path, *, crop: bool = False, p
             or the folder holds something else, or is being written to.
         OSError: it cannot be written.
     """
-    out = Path(out)
+    if not isinstance(run, Run) or not isinstance(prompt, str):
+        wanted = "run: a glassgpt.Run is" if not isinstance(run, Run) else "prompt: a str is"
+        raise TypeError(f"{wanted} needed, not {show(prompt if isinstance(run, Run) else run)}")
+    out = expand(out)
     check_out(out)
     as_gpt(run.model)
     ids = prompt_ids(run.tokenizer, prompt, run.block_size, crop=crop)

@@ -21,11 +21,14 @@ class ModelConfig(Config):
     n_layer: int = Field(12, ge=1, le=2**12, description="blocks")
     n_head: int = Field(12, ge=1, le=2**12, description="query heads")
     n_kv_head: int | None = Field(
-        None, ge=1, description="key/value heads, shared by groups of query heads; left out: n_head"
+        None, ge=1, le=2**12, description="key/value heads, shared by groups of query heads; left out: n_head"
     )
     n_embd: int = Field(768, ge=1, le=2**18, description="width of the residual stream")
     n_inner: int | None = Field(
-        None, ge=1, description="width inside the MLP; left out: 4 n_embd, for swiglu 8/3 n_embd (as many parameters)"
+        None,
+        ge=1,
+        le=2**20,
+        description="width inside the MLP; left out: 4 n_embd, for swiglu 8/3 n_embd (as many parameters)",
     )
 
     attention: Literal["fused", "manual"] = Field(
@@ -34,7 +37,7 @@ class ModelConfig(Config):
     position: Literal["learned", "sinusoidal", "rotary", "none"] = Field(
         "learned", description="how positions are told apart"
     )
-    rope_base: float = Field(10_000.0, gt=1, description="rotary: wavelengths go from 2π to 2π times this")
+    rope_base: float = Field(10_000.0, gt=1, le=1e12, description="rotary: wavelengths go from 2π to 2π times this")
     rope_pairing: Literal["half", "interleaved"] = Field(
         "half", description="rotary: rotate (i, i + D/2) as in GPT-NeoX and Llama, or (2i, 2i + 1) as in the paper"
     )
@@ -53,14 +56,16 @@ class ModelConfig(Config):
     norm_position: Literal["pre", "post"] = Field(
         "pre", description="pre: before each sublayer; post: after the sum, as in 2017"
     )
-    norm_eps: float = Field(1e-5, gt=0, description="added to the variance")
+    norm_eps: float = Field(1e-5, ge=1e-30, le=1e3, description="added to the variance")
     bias: bool = Field(True, description="biases in linear layers and LayerNorm")
     qkv_bias: bool | None = Field(None, description="bias in the query/key/value projection; left out: as bias")
     layer_scale: float | None = Field(
         None, gt=-1e6, lt=1e6, description="learned gain on each sublayer's output, beginning here; left out: none"
     )
     tie_weights: bool = Field(True, description="the output layer is the token embedding, transposed")
-    logit_softcap: float | None = Field(None, gt=0, description="logits become c·tanh(logits/c); left out: no cap")
+    logit_softcap: float | None = Field(
+        None, ge=1e-6, le=1e9, description="logits become c·tanh(logits/c); left out: no cap"
+    )
 
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout wherever no other value is given")
     embd_dropout: float | None = Field(
@@ -71,7 +76,7 @@ class ModelConfig(Config):
         None, ge=0, lt=1, description="dropout on each sublayer's output; left out: dropout"
     )
 
-    init_std: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
+    init_std: float = Field(0.02, gt=0, le=1e3, description="standard deviation of the initial weights")
     zero_init: bool = Field(
         False, description="projections into the residual stream begin at zero: pre-norm blocks begin as identity"
     )

@@ -1,8 +1,12 @@
 """How large a model is and what it costs: parameters, arithmetic, memory. Sums over the configuration, no torch."""
 
+import os
 from dataclasses import dataclass
 
+from glassgpt.errors import UserError
 from glassgpt.model.config import ModelConfig
+
+MOST_BYTES = 2**46  # where a machine does not say how much memory it has
 
 GPT2_FAMILY = {
     name: ModelConfig(vocab_size=50257, n_layer=layers, n_head=heads, n_embd=width, activation="gelu_tanh")
@@ -76,6 +80,45 @@ def sizes(config: ModelConfig) -> Sizes:
         logit_bytes=2 * 4 * config.block_size * config.vocabulary,
         cache_bytes=4 * cache,
     )
+
+
+def memory() -> int | None:
+    """The bytes of memory that this machine has, swap space not counted; None if it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Make sure that this machine has so much memory at all: where it has not, asking for it may end the process.
+
+    Args:
+        needed: bytes.
+        what: takes them, for the message.
+
+    Raises:
+        UserError: it has not.
+    """
+    there = memory() or MOST_BYTES
+    if needed > there:
+        raise UserError(
+            f"{what} takes {_size(needed)} at least, and this machine has {_size(there)}: a smaller model, batch or "
+            "block is needed (see glassgpt info)"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count < 2**60 else "more than 10^18 bytes"
+
+
+def tables(config: ModelConfig) -> int:
+    """Bytes of what a model has beside its parameters: the tables of fixed positions, and what they are made from."""
+    if config.kind != "gpt":
+        return 0
+    if config.position == "rotary":
+        return 4 * 8 * config.block_size * config.head_width
+    return 2 * 8 * config.block_size * config.n_embd if config.position == "sinusoidal" else 0
 
 
 def _matrices_per_layer(config: ModelConfig) -> tuple[int, int]:

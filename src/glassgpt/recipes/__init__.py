@@ -6,7 +6,7 @@ from typing import Any
 
 import tomli_w
 
-from glassgpt.errors import UserError, shorten, suggest
+from glassgpt.errors import UserError, shorten, show, suggest
 from glassgpt.files import write_text
 from glassgpt.paths import expand
 from glassgpt.reading import MEGABYTE, read_toml
@@ -33,6 +33,10 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         UserError: there is no such recipe, it is not TOML, or a field is wrong.
     """
+    if not isinstance(overrides or {}, Mapping):
+        raise TypeError(
+            f"overrides: a mapping is needed, such as {{'training': {{'max_steps': 9}}}}, not {show(overrides)}"
+        )
     path = FOLDER / f"{name}.toml" if str(name) in recipe_names() else expand(name)
     if not path.exists():
         raise UserError(f"no recipe {shorten(name)!r}: {suggest(str(name), recipe_names())}")

@@ -14,7 +14,8 @@ from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import STDIN
 from glassgpt.data.tokens import TokenFolder
 from glassgpt.errors import UserError, reason
-from glassgpt.files import holding, replacing
+from glassgpt.files import replacing
+from glassgpt.locks import FileLockedError, holding
 from glassgpt.paths import as_word, expand
 from glassgpt.reading import read_json_as, read_json_lines, read_toml
 from glassgpt.recipes import MOST_BYTES, Recipe, save_recipe
@@ -97,7 +98,7 @@ class RunFolder:
             with ExitStack() as held:
                 self._take(held)
                 yield
-        except files.FileLockedError:
+        except FileLockedError:
             raise TakenError(f"{self.path}: another process is training in it: wait for it, or stop it first") from None
         except OSError as error:
             raise self._explained(error) from None

@@ -5,11 +5,14 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from operator import index
 from pathlib import Path
+from shlex import quote
 from typing import Any, ClassVar, Self
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.files import write_json
+from glassgpt.paths import expand
 from glassgpt.reading import read_json
 from glassgpt.tokenizers.utf8 import decode_utf8, unfinished_tail
 
@@ -73,14 +76,16 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make a tokenizer from what `state` returned. Raises KeyError, TypeError or ValueError on anything else."""
+        """Make a tokenizer from what `state` returned. Raises ValueError on anything else."""
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of a sequence of ids.
 
         Raises:
-            UserError: an id is not in the vocabulary.
+            UserError: an id is not in the vocabulary, or no whole number.
         """
+        if not isinstance(ids, Iterable):
+            raise UserError(f"token ids are needed, not {show(ids)}")
         return b"".join([self._checked_bytes(token) for token in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -93,7 +98,7 @@ class Tokenizer(ABC):
 
     def save(self, path: Path | str) -> None:
         """Write the tokenizer as versioned JSON."""
-        write_json(Path(path), self.to_dict())
+        write_json(expand(path), self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The tokenizer as JSON data: what `save` writes."""
@@ -111,8 +116,12 @@ class Tokenizer(ABC):
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:16]
 
     def _checked_bytes(self, token: int) -> bytes:
+        try:
+            token = index(token)
+        except (TypeError, ValueError, RuntimeError):  # the last of a tensor of several numbers
+            raise UserError(f"token id {show(token)} is not a whole number") from None
         if not 0 <= token < self.vocab_size:
-            raise UserError(f"token id {token} is not in the vocabulary (0 to {self.vocab_size - 1})")
+            raise UserError(f"token id {show(token)} is not in the vocabulary (0 to {self.vocab_size - 1})")
         return self.token_bytes(token)
 
 
@@ -139,6 +148,16 @@ class StreamDecoder:
         return decode_utf8(data)
 
 
+def require_text(text: Any) -> None:
+    """Make sure that what is to be encoded is a text.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(text, str):
+        raise UserError(f"a tokenizer encodes text (str), not {show(text)}")
+
+
 def read_tokenizer_file(path: Path) -> dict[str, Any]:
     """Read and check the envelope of a tokenizer file.
 
@@ -147,10 +166,14 @@ def read_tokenizer_file(path: Path) -> dict[str, Any]:
     """
     data = read_json(path, "a glassgpt tokenizer")
     if data.pop("format", None) != FORMAT:
-        raise UserError(f"{path}: not a glassgpt tokenizer (no format {FORMAT!r} in it)")
+        is_other = "model" in data and "added_tokens" in data
+        fix = f"; to use it, glassgpt tokenizer import {quote(str(path))} --out FILE" if is_other else ""
+        raise UserError(f"{path}: not a glassgpt tokenizer (no format {FORMAT!r} in it){fix}")
     version = data.pop("version", None)
     if type(version) is not int or version < 1:
-        raise UserError(f"{path}: damaged tokenizer file: version is {version!r}")
+        raise UserError(f"{path}: damaged tokenizer file: version is {show(version)}")
     if version > VERSION:
-        raise UserError(f"{path}: written by a newer glassgpt (format {version}, this one reads {VERSION}); update it")
+        raise UserError(
+            f"{path}: written by a newer glassgpt (format {show(version)}, this one reads {VERSION}); update it"
+        )
     return data

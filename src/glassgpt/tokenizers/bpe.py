@@ -10,7 +10,12 @@ from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
+from glassgpt.errors import UserError, show
+from glassgpt.reading import checked
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.pieces import Pieces
 from glassgpt.tokenizers.utf8 import encode_utf8
 
@@ -18,6 +23,10 @@ if TYPE_CHECKING:
     import tiktoken
 
 BYTES = [bytes([byte]) for byte in range(256)]
+MOST_COMPARED = 2**32  # bytes of tokens, while it is made sure that each is made of two others: some seconds
+MOST_SPECIAL, LONGEST_SPECIAL = 2**16, 1_000  # special tokens, and the characters of a name
+LONGEST_PIECE = 2**24  # characters without a cut; the merges of more take more than a gigabyte
+LONGEST_BY_HAND = 2**20  # the same in Python
 
 
 def merge_bytes(data: bytes, ranks: Mapping[bytes, int]) -> list[int]:
@@ -54,6 +63,13 @@ def merge_bytes(data: bytes, ranks: Mapping[bytes, int]) -> list[int]:
     return ids
 
 
+class _State(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    pattern: str
+    special: dict[str, int]
+    tokens: list[str]
+
+
 class BPETokenizer(Tokenizer):
     """Tokens are strings of bytes; text is cut into pieces, and in each piece pairs merge, lowest id first.
 
@@ -88,6 +104,8 @@ class BPETokenizer(Tokenizer):
             raise ValueError("the ids of the special tokens are not distinct and below the vocabulary's size")
         if "" in self._special:
             raise ValueError("a special token has no name")
+        if len(self._special) > MOST_SPECIAL or max(map(len, self._special), default=0) > LONGEST_SPECIAL:
+            raise ValueError(f"special tokens: at most {MOST_SPECIAL:,}, of at most {LONGEST_SPECIAL:,} characters")
         self.ranks = dict(zip(self.tokens, free, strict=True))
         self._bytes = [b""] * total
         for data, token in chain(self.ranks.items(), ((encode_utf8(n), i) for n, i in self._special.items())):
@@ -99,13 +117,22 @@ class BPETokenizer(Tokenizer):
             raise ValueError("a token comes twice")
         if any(byte not in self.ranks for byte in BYTES):
             raise ValueError("not all single bytes are among the tokens")
-        earlier = set(BYTES)
+        earlier, lengths, left = set(BYTES), {1}, MOST_COMPARED
         for data in self.tokens:
-            if data not in earlier and not any(
-                data[:i] in earlier and data[i:] in earlier for i in range(1, len(data))
-            ):
-                raise ValueError(f"token {data!r} is not made of two earlier ones")
+            if data not in earlier:
+                size = len(data)
+                # Of a long one, only places that are as far from both ends as an earlier token is long.
+                places = range(1, size) if size < 100 else [n for n in lengths if size - n in lengths]
+                for place in places:
+                    left -= size
+                    if left < 0:
+                        raise ValueError(f"its tokens are too long to be looked through, such as {show(data)}")
+                    if data[:place] in earlier and data[place:] in earlier:
+                        break
+                else:
+                    raise ValueError(f"token {show(data)} is not made of two earlier ones")
             earlier.add(data)
+            lengths.add(len(data))
 
     @property
     def vocab_size(self) -> int:
@@ -123,23 +150,43 @@ class BPETokenizer(Tokenizer):
         return self.pieces.pattern
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, by tiktoken's core: the same as `encode_by_hand`, many times faster."""
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:  # a lone surrogate: tiktoken would put another character in its place
-            return self.encode_by_hand(text)
-        if self.pieces.named and not _has_long_white_space(text):
+        """The ids of a text, by tiktoken's core: the same as `encode_by_hand`, many times faster.
+
+        Raises:
+            UserError: a piece is longer than `LONGEST_PIECE`, or a pattern of one's own takes all time.
+        """
+        require_text(text)
+        begin, ids = 0, list[int]()
+        while len(text) - begin > LONGEST_PIECE and (end := self.safe_cut(text[begin : begin + LONGEST_PIECE])):
+            ids += self._encode(text[begin : begin + end])
+            begin += end
+        return ids + self._encode(text[begin:])
+
+    def _encode(self, text: str) -> list[int]:
+        if not _is_utf8(text):
+            return self._encode_pieces(text, self._encode_any_piece)
+        if self.pieces.named and len(text) <= LONGEST_PIECE and not _has_long_white_space(text):
             return self._core.encode_ordinary(text)
         return self._encode_pieces(text, self._core_for_pieces.encode_ordinary)
 
+    def _encode_any_piece(self, piece: str) -> list[int]:
+        """One with a lone surrogate by hand: tiktoken would put another character in its place."""
+        if _is_utf8(piece):
+            return self._core_for_pieces.encode_ordinary(piece)
+        check_pieces([piece], LONGEST_BY_HAND)
+        return merge_bytes(encode_utf8(piece), self.ranks)
+
     def encode_by_hand(self, text: str) -> list[int]:
         """The ids of a text, in plain Python from the first step to the last, to be read."""
+        require_text(text)
         return self._encode_pieces(text, lambda piece: merge_bytes(encode_utf8(piece), self.ranks))
 
     def _encode_pieces(self, text: str, encode_piece: Callable[[str], list[int]]) -> list[int]:
         known: dict[str, list[int]] = {}  # a text has each of its words many times
         ids: list[int] = []
-        for piece in self.pieces.cut(text):
+        pieces = self.pieces.cut(text)
+        check_pieces(pieces)
+        for piece in pieces:
             if (found := known.get(piece)) is None:
                 found = known[piece] = encode_piece(piece)
             ids += found
@@ -179,18 +226,35 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """From tokens, pattern and special tokens."""
-        if set(state) != {"pattern", "special", "tokens"}:
-            raise ValueError("it has pattern, special and tokens, and nothing else")
-        tokens, pattern, special = state["tokens"], state["pattern"], state["special"]
-        if not isinstance(tokens, list) or not isinstance(pattern, str) or not isinstance(special, dict):
-            raise TypeError("tokens must be a list, pattern a string and special an object")
-        if not all(type(token) is int for token in special.values()):
-            raise TypeError("the ids of special tokens must be whole numbers")
-        return cls((token.encode("latin-1") for token in tokens), pattern, special)
+        known = checked(state, _State)
+        return cls((token.encode("latin-1") for token in known["tokens"]), known["pattern"], known["special"])
 
     def __getstate__(self) -> dict[str, Any]:
         """To another process, without the cores, which each makes for itself."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_core")}
+
+
+def check_pieces(pieces: Iterable[str], most: int = LONGEST_PIECE) -> None:
+    """Make sure that pieces are such as can be merged: time and memory grow with the length of one.
+
+    Raises:
+        UserError: one has more than `most` characters.
+    """
+    longest = max(pieces, key=len, default="")
+    if len(longest) > most:
+        raise UserError(
+            f"a piece of {len(longest):,} characters with nothing in it to cut at, {show(longest[:200])}: at most "
+            f"{most:,}: leave it out of the text, or take a tokenizer whose pattern cuts it"
+        )
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether there is no lone surrogate in it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_long_white_space(text: str, length: int = 5_000) -> bool:

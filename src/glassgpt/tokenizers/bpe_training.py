@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
-from itertools import chain
+from itertools import accumulate, chain
 
 from glassgpt.parallel import ordered_map
-from glassgpt.tokenizers.bpe import BYTES
+from glassgpt.tokenizers.bpe import BYTES, LONGEST_PIECE, check_pieces
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 MOST_PIECES = 2_000_000  # distinct pieces kept while counting: some 300 MB
+MOST_CHARACTERS = 2**25  # of all of these: to learn from them takes 30 bytes for each
 _EDGE = -1  # is no token's -L: a token of one byte has no last byte of its own
 _INSIDE = -2
 Pair = tuple[int, int]
@@ -30,27 +31,41 @@ def count(
 ) -> Counter[str]:
     """How often each piece occurs in the texts.
 
-    Above `MOST_PIECES` distinct ones, the rarer half is forgotten, so that memory is bounded. This depends on the texts
-    and their order alone, not on the number of workers.
+    Above `MOST_PIECES` distinct ones, or `MOST_CHARACTERS` in them, the rarer half is forgotten, so that memory is
+    bounded. This depends on the texts and their order alone, not on the number of workers.
 
     Args:
         texts: such that no piece is cut in two.
         cut: text to pieces.
         workers: processes.
         progress: called with "characters" and their number, for each text that is counted.
+
+    Raises:
+        UserError: a piece is longer than `LONGEST_PIECE`; or as `cut`.
     """
     total: Counter[str] = Counter()
+    characters = 0  # in the distinct pieces
     for length, counts in ordered_map(partial(_count, cut), _grouped(texts), workers):
+        characters += sum(len(piece) for piece in counts if piece not in total)
         total.update(counts)
-        if len(total) > MOST_PIECES:
-            total = Counter(dict(total.most_common(MOST_PIECES // 2)))
+        if len(total) > MOST_PIECES or characters > MOST_CHARACTERS:
+            frequent = total.most_common(MOST_PIECES // 2)
+            ends = accumulate(len(piece) for piece, _ in frequent)
+            total = Counter(
+                {piece: n for (piece, n), end in zip(frequent, ends, strict=True) if end <= MOST_CHARACTERS // 2}
+            )
+            characters = sum(map(len, total))
         if progress:
             progress("characters", length)
     return total
 
 
 def _count(cut: Callable[[str], list[str]], texts: Sequence[str]) -> tuple[int, Counter[str]]:
-    return sum(map(len, texts)), Counter(chain.from_iterable(map(cut, texts)))
+    length = sum(map(len, texts))
+    counts = Counter(chain.from_iterable(map(cut, texts)))
+    if length > LONGEST_PIECE:
+        check_pieces(counts)
+    return length, counts
 
 
 def _grouped(texts: Iterable[str], characters: int = 2**20) -> Iterator[list[str]]:

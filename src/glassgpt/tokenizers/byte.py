@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar, Self
 
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from glassgpt.errors import show
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 
@@ -23,6 +24,7 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """One id a byte."""
+        require_text(text)
         return list(encode_utf8(text))
 
     def token_bytes(self, token: int) -> bytes:
@@ -37,5 +39,5 @@ class ByteTokenizer(Tokenizer):
     def from_state(cls, state: dict[str, Any]) -> Self:
         """There is only one."""
         if state:
-            raise ValueError(f"a byte tokenizer has no {sorted(state)[0]!r}")
+            raise ValueError(f"a byte tokenizer has no {show(min(state))}")
         return cls()

@@ -3,11 +3,21 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
 from glassgpt.errors import UserError
-from glassgpt.tokenizers.base import Tokenizer
+from glassgpt.reading import checked
+from glassgpt.tokenizers.base import Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 UNKNOWN = "<unk>"
+
+
+class _State(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    characters: str
+    unknown: bool
 
 
 class CharTokenizer(Tokenizer):
@@ -24,7 +34,7 @@ class CharTokenizer(Tokenizer):
         self.characters = sorted(set(characters))
         if not self.characters:
             raise UserError("a char tokenizer needs at least one character: the text is empty")
-        if any(len(character) != 1 for character in self.characters):
+        if any(not isinstance(character, str) or len(character) != 1 for character in self.characters):
             raise UserError("a char tokenizer takes single characters")
         self.unknown = unknown
         self._ids = {character: token for token, character in enumerate(self.characters)}
@@ -48,6 +58,7 @@ class CharTokenizer(Tokenizer):
         Raises:
             UserError: a character is not in the vocabulary; the message shows it and where it stands.
         """
+        require_text(text)
         if self.unknown:
             unknown_id = len(self.characters)
             return [self._ids.get(character, unknown_id) for character in text]
@@ -75,9 +86,8 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """From the characters, in the order that they were saved in."""
-        characters, unknown = state["characters"], state["unknown"]
-        if not isinstance(characters, str) or not isinstance(unknown, bool) or len(state) != 2:
-            raise TypeError("characters must be a string and unknown true or false")
+        known = checked(state, _State)
+        characters = known["characters"]
         if list(characters) != sorted(set(characters)):
             raise ValueError("the characters are not in order")
-        return cls(characters, unknown=unknown)
+        return cls(characters, unknown=known["unknown"])

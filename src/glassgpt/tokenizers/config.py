@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from glassgpt.config import Config
 from glassgpt.tokenizers.base import END_OF_TEXT
+from glassgpt.tokenizers.bpe import LONGEST_SPECIAL, MOST_SPECIAL
 from glassgpt.tokenizers.pieces import Pieces
 
 Kind = Literal["char", "byte", "word", "bpe", "gpt2"]
@@ -28,7 +29,9 @@ class TokenizerConfig(Config):
         le=2**24,
         description="bpe: entries, special ones included (left out: 4096); word: the most entries (left out: all)",
     )
-    min_count: int = Field(2, ge=1, description="word: words that the training text has less often become <|unk|>")
+    min_count: int = Field(
+        2, ge=1, le=2**40, description="word: words that the training text has less often become <|unk|>"
+    )
     pattern: str = Field(
         "gpt2", min_length=1, description="bpe: how text is cut before merging: gpt2, gpt4, or a regular expression"
     )
@@ -49,6 +52,8 @@ class TokenizerConfig(Config):
     def _distinct(cls, value: list[str]) -> list[str]:
         if "" in value or END_OF_TEXT in value or len(set(value)) < len(value):
             raise ValueError(f"names that differ from each other and from {END_OF_TEXT}, none of them empty")
+        if len(value) >= MOST_SPECIAL or max(map(len, value), default=0) > LONGEST_SPECIAL:
+            raise ValueError(f"fewer than {MOST_SPECIAL:,} names, of at most {LONGEST_SPECIAL:,} characters")
         return value
 
     @model_validator(mode="after")

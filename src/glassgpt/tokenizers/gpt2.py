@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from glassgpt.errors import UserError
+from glassgpt.paths import expand
+from glassgpt.reading import read_bytes
 from glassgpt.tokenizers.base import END_OF_TEXT
 from glassgpt.tokenizers.bpe import BPETokenizer
 
@@ -25,11 +27,15 @@ def gpt2_tokenizer() -> BPETokenizer:
     and keeps them (in `TIKTOKEN_CACHE_DIR`, if that is set).
 
     Raises:
-        UserError: a file is another one, or they can be had nowhere; the message says what to put where.
+        UserError: `GLASSGPT_DATA` names no folder, a file is another one, or they can be had nowhere; the message says
+            what to put where.
     """
-    folder = os.environ.get(OWN_FOLDER)
-    if folder and any((Path(folder) / name).is_file() for name in FILES):
-        return read_gpt2_files(Path(folder))
+    if own := os.environ.get(OWN_FOLDER):
+        folder = expand(own)
+        if not folder.is_dir():
+            raise UserError(f"{OWN_FOLDER} names {folder}, which is not a folder: correct it, or unset it")
+        if any(os.path.lexists(folder / name) for name in FILES):
+            return read_gpt2_files(folder)
     return BPETokenizer(_tokens_from_tiktoken())
 
 
@@ -58,9 +64,9 @@ def read_gpt2_files(folder: Path) -> BPETokenizer:
     contents = {}
     for name, digest in FILES.items():
         try:
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise UserError(f"{folder / name}: cannot be read ({error.strerror}): GPT-2 needs both files") from None
+            contents[name] = read_bytes(folder / name, "one of GPT-2's two files", 2**24)
+        except UserError as error:
+            raise UserError(f"{error}: GPT-2 needs both vocab.bpe and encoder.json") from None
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise UserError(
                 f"{folder / name}: not GPT-2's (its SHA-256 differs): remove it, or put the right one there"

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from glassgpt.errors import UserError, suggest
+from glassgpt.errors import UserError, reason, shorten, show, suggest
+from glassgpt.paths import expand
 from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, read_tokenizer_file
 from glassgpt.tokenizers.bpe import BPETokenizer
 from glassgpt.tokenizers.bpe_training import count, learn_tokens
@@ -83,15 +84,15 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
     Raises:
         UserError: the file is missing, damaged, of an unknown kind, or from a newer glassgpt.
     """
-    path = Path(path)
+    path = expand(path)
     data = read_tokenizer_file(path)
-    kind = str(data.pop("kind", None))
-    if kind not in KINDS:
-        raise UserError(f"{path}: unknown kind of tokenizer {kind!r}, {suggest(kind, KINDS)}")
+    kind = data.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"{path}: unknown kind of tokenizer {show(kind)}, {suggest(shorten(kind), KINDS)}")
     try:
         return KINDS[kind].from_state(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged {kind} tokenizer: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged {kind} tokenizer: {reason(error)}") from None
 
 
 def named_tokenizer(name: str) -> Tokenizer:
@@ -100,12 +101,14 @@ def named_tokenizer(name: str) -> Tokenizer:
     Raises:
         UserError: there is none of this name.
     """
-    path = Path(name).expanduser()
     if name in ("byte", "gpt2"):
         return make_tokenizer(TokenizerConfig.parse({"kind": name}))
+    path = expand(name)
     if not path.exists():
         raise UserError(
-            f"no tokenizer {name!r}: name a file that `glassgpt tokenizer train` made, byte or gpt2 "
+            f"no tokenizer {show(name)}: name a file that `glassgpt tokenizer train` made, byte or gpt2 "
             "(prepare also makes char, word and bpe)"
         )
+    if path.is_dir() and not (path / "tokenizer.json").exists():
+        raise UserError(f"{path}: no tokenizer.json in this folder: name a run, a prepared text, or a tokenizer file")
     return load_tokenizer(path / "tokenizer.json" if path.is_dir() else path)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
+from glassgpt.tokenizers.expressions import Expression
 
 if TYPE_CHECKING:
     import tiktoken
@@ -42,32 +43,30 @@ class Pieces:
             `regex`. What it does not match becomes pieces too, between its matches.
 
     Raises:
-        UserError: it is not a regular expression.
+        UserError: it is not a regular expression, or too large a one; while cutting: it takes all time or memory.
     """
 
     def __init__(self, pattern: str):
+        if not isinstance(pattern, str):
+            raise UserError(f"a pattern is a text (str), not {show(pattern)}")
         self.pattern = pattern
         self.named = pattern in _NAMED
         self.expression, boundary = _NAMED.get(
             pattern, (pattern, _NAMED["gpt4"][1] if pattern == _OLDER_GPT4 else None)
         )
-        try:
-            self._compiled = regex.compile(self.expression)
-            if self._compiled.flags & regex.REVERSE:
-                raise ValueError("it searches backwards")
-        except (regex.error, RecursionError, ValueError) as error:  # regex's own errors are not all regex.error
-            raise UserError(f"{pattern!r} is neither {' nor '.join(PATTERNS)} nor a pattern: {error}") from None
+        meaning = f"neither {' nor '.join(PATTERNS)} nor a pattern"
+        self._matcher = Expression(self.expression, meaning, trusted=self.named)
         self._boundary = boundary and regex.compile(boundary)
 
     def cut(self, text: str) -> list[str]:
         """The pieces of a text, in order; joined, they are the text."""
         shadow = _in_tiktokens_classes(text) if self.named else text
-        if self._compiled.groups == 0:
-            pieces: list[str] = self._compiled.findall(shadow)
+        if self._matcher.groups == 0:
+            pieces: list[str] = self._matcher.find_all(shadow)
             if shadow is text and sum(map(len, pieces)) == len(text):
                 return pieces if "" not in pieces else [piece for piece in pieces if piece]
         pieces, end = [], 0
-        for match in self._compiled.finditer(shadow):
+        for match in self._matcher.find_iter(shadow):
             pieces += [text[end : match.start()], text[match.start() : match.end()]]
             end = match.end()
         return [piece for piece in (*pieces, text[end:]) if piece]

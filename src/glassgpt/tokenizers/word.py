@@ -4,13 +4,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import regex
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
-from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer
+from glassgpt.errors import show
+from glassgpt.reading import checked
+from glassgpt.tokenizers.base import END_OF_TEXT, Tokenizer, require_text
 from glassgpt.tokenizers.utf8 import encode_utf8
 
 UNKNOWN = "<|unk|>"
 _PIECE = regex.compile(r" ?\w+| ?[^\w\s]|\s")  # a word or a sign, with the space before it; other white space by itself
 _BOUNDARY = regex.compile(r"(?r)(?<=\S)\s")  # the last one
+
+
+class _State(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    words: list[str]
 
 
 class WordTokenizer(Tokenizer):
@@ -37,7 +46,7 @@ class WordTokenizer(Tokenizer):
             raise ValueError("a word comes twice")
         wrong = next((word for word in self.words if not _PIECE.fullmatch(word)), None)
         if wrong is not None:
-            raise ValueError(f"{wrong!r} is not one word or sign")
+            raise ValueError(f"{show(wrong)} is not one word or sign")
         self._unknown = len(self.words)
         self._bytes = [encode_utf8(word) for word in (*self.words, UNKNOWN, END_OF_TEXT)]
 
@@ -66,6 +75,7 @@ class WordTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """One id a word or sign; two where only the word without its space is known, or neither is."""
+        require_text(text)
         ids: list[int] = []
         for piece in cut_words(text):
             token = self._ids.get(piece)
@@ -97,9 +107,7 @@ class WordTokenizer(Tokenizer):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """From the words."""
-        words = state["words"]
-        if len(state) != 1 or not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise TypeError("words must be a list of strings, and there is nothing else")
+        words = checked(state, _State)["words"]
         if " " not in words:
             raise ValueError("there is no single space among the words")
         return cls(words)

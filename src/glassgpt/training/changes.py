@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glassgpt.data.sources import STDIN, absolute_sources
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, shorten
 from glassgpt.recipes import Recipe, merge
 
 # All other fields decide what a step sees or computes, what the checkpoint holds, or how the best so far was measured.
@@ -18,7 +18,7 @@ FREE_FIELDS = (
     *(f"training.{field}" for field in ("embedding_learning_rate", "muon_learning_rate")),
     *(f"training.{field}" for field in ("muon_momentum", "muon_rounds")),
     # where, which is the same up to rounding
-    *(f"training.{field}" for field in ("device", "precision", "compile", "activation_checkpointing")),
+    *(f"training.{field}" for field in ("device", "precision", "threads", "compile", "activation_checkpointing")),
     # how it is watched
     *(f"training.{field}" for field in ("eval_every", "checkpoint_every", "keep_checkpoints", "log_every")),
     *(f"training.{field}" for field in ("watch_gradients", "track")),
@@ -75,5 +75,5 @@ def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _show(value: Any) -> str:
     """As one would type it behind an option."""
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return shorten(", ".join(map(str, value))) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else shorten(value)

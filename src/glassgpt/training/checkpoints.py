@@ -18,8 +18,7 @@ from glassgpt.paths import as_word
 from glassgpt.reading import checked, read_json, sha256_of
 from glassgpt.recipes import Recipe
 from glassgpt.runs.schemas import Scaler
-from glassgpt.tensor_files import load_tensors, save_tensors
-from glassgpt.training.optimizer import check_tensors
+from glassgpt.tensor_files import check_tensors, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from glassgpt.training.trainer import Trainer

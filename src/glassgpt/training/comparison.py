@@ -21,6 +21,7 @@ from glassgpt.training.drawing import (
     line_style,
     new_figure,
     plain,
+    quietly,
     save_figure,
 )
 
@@ -132,6 +133,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, paths))
 
 
+@quietly
 def draw_comparison(runs: Sequence[Compared], path: Path) -> None:
     """Draw bits per byte of the validation text against training time and against bytes seen, as a PNG or SVG."""
     figure = new_figure(10, 5)

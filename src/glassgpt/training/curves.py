@@ -14,6 +14,7 @@ from glassgpt.training.drawing import (
     finish,
     new_figure,
     points,
+    quietly,
     save_figure,
     smooth,
     ticks_of_powers,
@@ -27,6 +28,7 @@ FIGURES = (  # of a line of the metrics file, those that can be drawn
 )
 
 
+@quietly
 def draw_curves(
     rows: Sequence[Row],
     path: Path,

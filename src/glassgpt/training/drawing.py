@@ -1,11 +1,12 @@
 """What all pictures of runs share: the axes' choices, smoothing, colours and line styles, and how they are saved."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from glassgpt.errors import UserError, printable
 from glassgpt.files import replacing
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Row = Mapping[str, Any]
 XName = Literal["step", "tokens", "bytes", "seconds"]
 X_LABELS: dict[str, str] = {
@@ -115,6 +118,20 @@ def load_matplotlib() -> None:
         UserError: it does.
     """
     load("matplotlib", "pictures")
+
+
+def quietly(draw: Callable[P, R]) -> Callable[P, R]:
+    """Let a function draw any figures at all, such as constant ones, or the largest of float32, without warnings."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **named: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of what overflows
+            warnings.filterwarnings("ignore", "Attempting to set identical")  # an axis of one value is widened
+            warnings.filterwarnings("ignore", "Data has no positive values")
+            return draw(*args, **named)
+
+    return wrapped
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -17,6 +17,7 @@ from glassgpt.model.modes import evaluating
 from glassgpt.recipes import Recipe
 from glassgpt.runs import Run
 from glassgpt.training.loss import summed_loss
+from glassgpt.waiting import begin_work
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Score:
 def evaluate(model: nn.Module, windows: Windows, device: torch.device) -> Score:
     """The loss over all windows, in float32, with dropout off. It draws no random number, so it disturbs nothing."""
     total = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    begin_work(device)
     with evaluating(model):
         for inputs, targets in windows:
             total += summed_loss(model(inputs.to(device)), targets.to(device))

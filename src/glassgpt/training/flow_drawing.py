@@ -14,7 +14,7 @@ from glassgpt.reading import read_json_lines
 from glassgpt.runs import RunFolder
 from glassgpt.runs.folder import whole_rows
 from glassgpt.runs.schemas import FlowFigures, FlowRow
-from glassgpt.training.drawing import View, finish, new_figure, plain, save_figure, ticks_of_powers
+from glassgpt.training.drawing import View, finish, new_figure, plain, quietly, save_figure, ticks_of_powers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +67,7 @@ def read_flow(path: Path) -> list[FlowRow]:
     return whole_rows(path, rows)
 
 
+@quietly
 def draw_flow(folder: RunFolder, path: Path) -> None:
     """Draw what was watched in a run; it may have been killed, or be still going.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glassgpt.errors import UserError
 from glassgpt.recipes import TrainingConfig
+from glassgpt.tensor_files import check_tensors
 
 Named = dict[str, nn.Parameter]
 
@@ -257,23 +258,6 @@ class Optimizer:
                 raise ValueError(f"the optimizer's {name} is {tensor.item():g} after {steps} steps")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
-
-
-def check_tensors(whose: str, found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """Make sure that tensors can take the place of others: copying would stretch small ones, and convert any.
-
-    Raises:
-        ValueError: a name, a shape or a number format differs.
-    """
-    if found.keys() != wanted.keys():
-        raise ValueError(f"{whose} state is of another kind ({sorted(found.keys() ^ wanted.keys())[0]})")
-    for name, tensor in wanted.items():
-        if (other := found[name]).shape != tensor.shape:
-            shapes = f"{tuple(other.shape)} instead of {tuple(tensor.shape)}"
-            raise ValueError(f"{whose} {name} has another shape: {shapes}")
-        if other.dtype != tensor.dtype:
-            formats = f"{other.dtype} instead of {tensor.dtype}".replace("torch.", "")
-            raise ValueError(f"{whose} {name} has another number format: {formats}")
 
 
 def _linear_weights_of_blocks(model: nn.Module) -> set[str]:

@@ -16,6 +16,7 @@ from glassgpt.training.drawing import (
     new_figure,
     plain,
     points,
+    quietly,
     save_figure,
     smooth,
     ticks_of_powers,
@@ -40,6 +41,7 @@ JUMPING = ("train_loss", "grad_norm", "tokens_per_second")  # from batch to batc
 FEW = 3  # runs whose unsmoothed values do not hide each other
 
 
+@quietly
 def draw_overlay(runs: Sequence[tuple[str, Sequence[Row]]], path: Path, y: YName, view: View) -> list[str]:
     """Draw one figure of several runs over each other.
 

@@ -26,7 +26,8 @@ def choose_precision(device: torch.device, precision: Precision = "auto") -> tor
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # it is asked of the current one
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if precision == "float16" and device.type == "cpu":
         raise UserError("precision float16: not on a CPU: use float32, or bfloat16 to try mixed precision")
@@ -81,7 +82,12 @@ def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
             return fast(ids)
         if fast is not None:
             try:
-                logits = fast(ids)
+                with warnings.catch_warnings():
+                    # Torch's advice on an NVIDIA card. Who asks for float32 gets it, TF32's ten bits would not be that.
+                    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+                    logits = fast(ids)
+            except torch.OutOfMemoryError:
+                raise  # that would be no better without it
             except Exception as error:
                 fast = None
                 warnings.warn(f"torch.compile failed, going on without it ({why_not_compiled(error)})", stacklevel=2)

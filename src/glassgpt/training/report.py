@@ -21,6 +21,7 @@ from glassgpt.paths import as_word
 from glassgpt.recipes import Recipe
 from glassgpt.runs import RunFolder, read_metrics
 from glassgpt.runs.schemas import Judgement, MetricsRow, Summary
+from glassgpt.threads import in_force
 from glassgpt.tokenizers import Tokenizer
 from glassgpt.training.advice import commands_to_try
 from glassgpt.training.curves import draw_curves
@@ -35,7 +36,7 @@ def print_header(console: Console, recipe: Recipe, trainer: Trainer, folder: Run
     shape = (
         f"{model.n_layer} layers, {model.n_head} heads, width {model.n_embd}, " if model.kind == "gpt" else "bigram, "
     )
-    threads = f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""
+    threads = f", {in_force()}" if trainer.device.type == "cpu" else ""
     number_format = str(trainer.dtype).removeprefix("torch.")
     console.print(
         f"[bold]glassgpt[/] {glassgpt.__version__}  {sizes(model).parameters:,} parameters ({shape}context "

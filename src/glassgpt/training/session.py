@@ -11,7 +11,7 @@ from rich.console import Console
 
 from glassgpt.data.opening import standard_input
 from glassgpt.data.tokens import TokenFolder
-from glassgpt.errors import UserError, printable
+from glassgpt.errors import DamagedError, UserError, printable
 from glassgpt.files import remove_folder, remove_leftovers
 from glassgpt.reading import read_json_lines
 from glassgpt.recipes import Recipe, recipe_text, save_recipe
@@ -158,7 +158,10 @@ def _advice_if_finished(trainer: Trainer, folder: RunFolder) -> str | None:
     """How to go further with a run that has ended, with all that belongs to its end; None if there is more to do."""
     progress, patience = trainer.progress, trainer.config.patience
     step = progress.step
-    summary = read_summary(folder)
+    try:
+        summary = read_summary(folder)
+    except DamagedError:  # it is written again at the end
+        return None
     if summary is None or summary["steps"] != step:
         return None
     if step >= trainer.total_steps:
@@ -181,7 +184,7 @@ def _run(trainer: Trainer, prepared: Prepared, folder: RunFolder, console: Conso
     samples = Samples(trainer, folder, prepared.tokenizer, recipe.sampling, recipe.model.block_size, history.samples)
     report.print_header(console, recipe, trainer, folder)
     with ExitStack() as stack:
-        terminal = Terminal(trainer, console, prepared.measure)
+        terminal = Terminal(trainer, console, prepared.measure, folder.path)
         also = stack.enter_context(Trackers(recipe, folder, history.metrics, terminal.note))
         bytes_per_token = prepared.train.bytes_per_token
         metrics = MetricsFile(folder, prepared.measure, bytes_per_token, training.log_every, history.metrics, also)

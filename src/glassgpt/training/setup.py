@@ -11,10 +11,12 @@ from glassgpt.data.batches import Batches
 from glassgpt.data.opening import open_tokens
 from glassgpt.data.sources import absolute_sources
 from glassgpt.data.tokens import TOKENIZER, Measure, TokenFolder, Tokens, is_token_folder
+from glassgpt.device import choose_device
 from glassgpt.errors import UserError
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
-from glassgpt.recipes import Recipe, merge
+from glassgpt.recipes import Recipe, TrainingConfig, merge
+from glassgpt.threads import settle
 from glassgpt.tokenizers import Tokenizer, TokenizerConfig
 from glassgpt.training.evaluation import evaluation_windows
 from glassgpt.training.trainer import Trainer
@@ -72,9 +74,17 @@ def prepare(recipe: Recipe, stdin: Path | None = None) -> Prepared:
         "data": {"source": sources, "sha256": tokens.sha256},
         "tokenizer": _complete_tokenizer(recipe.tokenizer, tokenizer, sources),
         "model": {"vocab_size": wanted or tokenizer.vocab_size},
+        "training": {"threads": _threads(recipe.training)},
         "sampling": {"prompt": prompt},
     }
     return split_text(Recipe.model_validate(merge(recipe.model_dump(), changes)), tokenizer, tokens)
+
+
+def _threads(config: TrainingConfig) -> int | None:
+    """The number of CPU threads to note in the run, since the order of sums depends on it; None on another device."""
+    if config.threads is None and choose_device(config.device).type == "cpu":
+        return settle().number
+    return config.threads
 
 
 def _complete_tokenizer(config: TokenizerConfig, tokenizer: Tokenizer, sources: Sequence[str]) -> dict[str, Any]:

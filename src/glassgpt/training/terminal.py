@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,9 +12,12 @@ from rich.text import Text
 
 from glassgpt.data.tokens import Measure
 from glassgpt.errors import printable
+from glassgpt.threads import in_force
 from glassgpt.training.events import Evaluation, Event, Step
+from glassgpt.training.load import LoadNotice, load_average
 from glassgpt.training.sparkline import BLOCKS, Sparkline
 from glassgpt.training.trainer import Trainer
+from glassgpt.waiting import watch
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_READINGS = 0.2  # reading a loss from a GPU waits for it: not at every step
@@ -27,7 +31,9 @@ class Terminal:
     Use it as a context manager around the loop.
     """
 
-    def __init__(self, trainer: Trainer, console: Console, measure: Measure):
+    def __init__(self, trainer: Trainer, console: Console, measure: Measure, run: Path | None = None):
+        on_cpu = trainer.device.type == "cpu"
+        self._load = LoadNotice(in_force(), run) if run and on_cpu else None
         self._trainer, self._console, self._measure = trainer, console, measure
         self._last: Step | None = None
         self._loss = math.nan
@@ -66,6 +72,7 @@ class Terminal:
             if now >= self._next_reading:
                 self._next_reading = now + SECONDS_BETWEEN_READINGS
                 self._read(event)
+                self._tell_load(now)
                 if self._curve is not None:
                     width = self._room(event)
                     self._drawn = f"[cyan]{self._curve.draw(width)}[/] " if width else ""
@@ -82,6 +89,12 @@ class Terminal:
     def note(self, message: str) -> None:
         """Show a line of text."""
         self._console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
+
+    def _tell_load(self, now: float) -> None:
+        if self._load is not None:
+            contention = None if (watching := watch()) is None else watching.contention
+            if line := self._load.look(now, time.process_time(), contention, load_average()):
+                self.note(line)
 
     def _read(self, event: Step) -> None:
         loss = event.loss.item()

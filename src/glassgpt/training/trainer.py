@@ -8,20 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glassgpt import threads
 from glassgpt.data.batches import Windows
 from glassgpt.device import choose_device, set_seed
-from glassgpt.errors import UserError
+from glassgpt.errors import UserError, show
 from glassgpt.reading import checked
 from glassgpt.recipes import TrainingConfig
 from glassgpt.runs.schemas import Scaler
+from glassgpt.tensor_files import check_tensors
 from glassgpt.training.clock import Clock
 from glassgpt.training.evaluation import evaluate
 from glassgpt.training.events import Checkpoint, Evaluation, Event, Pause, Progress, Step
 from glassgpt.training.flow import Watch
 from glassgpt.training.loss import summed_loss
 from glassgpt.training.memory import checkpoint_activations
-from glassgpt.training.optimizer import Optimizer, check_tensors, learning_rate
+from glassgpt.training.optimizer import Optimizer, learning_rate
 from glassgpt.training.precision import choose_precision, compiled, mixed_precision, repeatable
+from glassgpt.waiting import begin_work
 
 __all__ = ["Checkpoint", "DivergedError", "Evaluation", "Event", "Pause", "Progress", "Step", "Trainer", "total_steps"]
 
@@ -50,6 +53,7 @@ class Trainer:
     Raises:
         UserError: the device is not there, or no number of steps can be told.
         DivergedError: while iterating, the model diverged.
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -59,8 +63,13 @@ class Trainer:
         config: TrainingConfig,
         validation: Windows | None = None,
     ):
+        for name, value, kind in (("model", model, nn.Module), ("config", config, TrainingConfig)):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: a {kind.__name__} is needed, not {show(value)}")
         self.total_steps = total_steps(config, batches)
         self.device = choose_device(config.device)
+        if config.threads is not None and self.device.type == "cpu":
+            threads.use(config.threads)
         self.dtype = choose_precision(self.device, config.precision)
         self.model = model.to(self.device)
         self.batches, self.config, self.validation = batches, config, validation
@@ -117,10 +126,11 @@ class Trainer:
 
     def _step(self) -> Step:
         """One optimizer step over `gradient_accumulation` batches."""
+        begin_work(self.device)
         step, parts = self.progress.step, self.config.gradient_accumulation
         set_seed(_step_seed(self.config.seed, step), self.device)
         rate = learning_rate(step, self.total_steps, self.config)
-        batches = [self.batches(step * parts + part) for part in range(parts)]
+        batches = [self._batch(step * parts + part) for part in range(parts)]
         tokens = sum(targets.numel() for _, targets in batches)
         loss = torch.zeros((), device=self.device)
         for inputs, targets in batches:
@@ -160,6 +170,12 @@ class Trainer:
                 f"{progress.skipped_in_a_row} steps in a row, up to {progress.step}, had no finite gradient"
             )
         return Step(progress.step, progress.tokens, loss, grad_norm, rate, progress.seconds, progress.skipped, flow)
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        made = self.batches(number)
+        if not (isinstance(made, tuple | list) and len(made) == 2):
+            raise TypeError(f"batches: batch {number} is {type(made).__name__}, not (inputs, targets)")
+        return made[0], made[1]
 
     def _watch(self, inputs: list[Tensor]) -> Watch | None:
         """Look at the step that is being made, if it is time to."""

@@ -1,0 +1,1 @@
+"""What `benchmarks/gpu.py` is made of: checks that tests run too, figures, and the machinery that keeps them apart."""
