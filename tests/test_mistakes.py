@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glassgpt.cli import options
@@ -270,12 +270,13 @@ WORDS = st.one_of(
 )
 
 
-@given(st.lists(WORDS, max_size=6))
+@given(st.sampled_from([(), ("tokenizer",), ("bench",), *CHAINS]), st.lists(WORDS, max_size=5))
+@example(("tokenizer",), ["-ecode"])
 @settings(max_examples=200)
-def test_any_words_are_a_command_or_one_line(words: list[str]) -> None:
+def test_any_words_are_a_command_or_one_line(chain: tuple[str, ...], words: list[str]) -> None:
     """Parsing, and answering what cannot be parsed, raises nothing but `UserError`, and says it shortly."""
     try:
-        parse(make_app(), words)
+        parse(make_app(), [*chain, *words])
     except UserError as error:
         assert str(error)
         assert len(str(error)) < 1200 or any(len(word) > 300 for word in words)
