@@ -33,6 +33,7 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "_settled", None)
     monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(waiting, "watch", lambda: None)  # no thread that outlives a test
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -224,11 +225,8 @@ def test_a_second_team_is_there_while_threads_wait_for_a_core_and_the_watching_e
         totals[name] += next(more)
         return totals[name]
 
-    class Time:
-        perf_counter = staticmethod(lambda: float(next(clock)))
-        sleep = staticmethod(lambda seconds: None)
-
-    monkeypatch.setattr(waiting, "time", Time)
+    monkeypatch.setattr(waiting, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(waiting, "sleep", lambda seconds: None)
     watch = Watch(Team, lambda: add("waited", waits), lambda: add("worked", works))  # type: ignore[arg-type]
     monkeypatch.setattr(watch, "_look_on", lambda look_on=watch._look_on: (look_on(), over.set()))
     watch.begin()
@@ -240,7 +238,11 @@ def test_a_second_team_is_there_while_threads_wait_for_a_core_and_the_watching_e
 
 
 @pytest.mark.skipif(sys.platform != "linux" or waiting._libgomp() is None, reason="libgomp, on Linux")
-def test_a_second_team_changes_nothing_in_what_is_computed_and_leaves_no_thread_behind() -> None:
+def test_a_second_team_changes_nothing_in_what_is_computed_and_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "watch", lambda: None)
+
     def trained() -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         model = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=64, block_size=64, vocab_size=20))

@@ -91,6 +91,13 @@ def in_force() -> Threads:
     return Threads(number, "environment" if _variable() else "torch", number)
 
 
+def are_several() -> bool:
+    """Whether there may be threads that wait for each other: what is compiled has as many as an idle machine."""
+    import torch
+
+    return torch.get_num_threads() > 1 or (_settled is not None and _settled.most > 1)
+
+
 def cores() -> int:
     """The number of cores that this process may use: its CPU affinity, or a container's CPU quota if that is less."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

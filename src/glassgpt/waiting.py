@@ -10,15 +10,15 @@ does nothing is enough for that. Elsewhere, nothing changes.
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import CDLL, c_uint, c_void_p, cast
 from functools import cache
 from pathlib import Path
+from time import perf_counter, process_time, sleep
 from typing import TYPE_CHECKING
 
-from glassgpt.threads import cores
+from glassgpt.threads import are_several, cores
 
 if TYPE_CHECKING:
     import torch
@@ -62,9 +62,8 @@ class SecondTeam:
         import torch
 
         nothing = cast(self._gomp.omp_get_thread_num, c_void_p)  # what each thread of the team does
-        size = (
-            cores() - torch.get_num_threads() + 2
-        )  # with the first team, and this thread in both, one more than cores
+        # With torch's own team, one more thread than there are cores; this one counts as one of its team.
+        size = cores() - torch.get_num_threads() + 2
         self._gomp.GOMP_parallel(nothing, None, c_uint(max(2, size)), c_uint(0))
         started.set()
         self._end.wait()  # with this thread its team ends
@@ -87,7 +86,7 @@ class Watch:
         self,
         second_team: Callable[[], SecondTeam],
         waited: Callable[[], float],
-        worked: Callable[[], float] = time.process_time,
+        worked: Callable[[], float] = process_time,
     ):
         self._second_team, self._waited, self._worked = second_team, waited, worked
         self._contention = Contention()
@@ -101,17 +100,22 @@ class Watch:
 
     def begin(self) -> None:
         """Look, from now on until this process is idle."""
-        if self._thread is None or not self._thread.is_alive():  # (not alive: this process is a fork)
-            with self._lock:
+        if self._is_looking():
+            return
+        with self._lock:
+            if not self._is_looking():  # nobody else was quicker
                 self._thread = threading.Thread(target=self._look_on, name="glassgpt-waiting", daemon=True)
                 self._thread.start()
+
+    def _is_looking(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()  # not alive: this process is a fork
 
     def _look_on(self) -> None:
         team: SecondTeam | None = None
         idle_looks = 0
         last = self._figures()
         while idle_looks < IDLE_LOOKS:
-            time.sleep(SECONDS)
+            sleep(SECONDS)
             now = self._figures()
             seconds, waited, worked = (after - before for after, before in zip(now, last, strict=True))
             last = now
@@ -128,12 +132,12 @@ class Watch:
         self._thread = None
 
     def _figures(self) -> tuple[float, float, float]:
-        return time.perf_counter(), self._waited(), self._worked()
+        return perf_counter(), self._waited(), self._worked()
 
 
 def begin_work(device: "torch.device") -> None:
     """Say that work begins on a device, or goes on: threads wait as suits the load of the machine until it ends."""
-    if device.type == "cpu" and (found := watch()) is not None:
+    if device.type == "cpu" and are_several() and (found := watch()) is not None:
         found.begin()
 
 

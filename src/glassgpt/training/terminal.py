@@ -32,8 +32,7 @@ class Terminal:
     """
 
     def __init__(self, trainer: Trainer, console: Console, measure: Measure, run: Path | None = None):
-        on_cpu = trainer.device.type == "cpu"
-        self._load = LoadNotice(in_force(), run) if run and on_cpu else None
+        self._load = LoadNotice(in_force(), run) if run and trainer.device.type == "cpu" else None
         self._trainer, self._console, self._measure = trainer, console, measure
         self._last: Step | None = None
         self._loss = math.nan
