@@ -66,7 +66,7 @@ def test_the_rooms_are_those_that_are_there() -> None:
     package = Path(glassgpt.__file__).parent
     rooms = {path.name for path in package.iterdir() if not path.name.startswith("_") and path.name != "py.typed"}
     section = README[README.index("## The house") :]
-    named = {name.rstrip("/") for name in re.findall(r"`([a-z]+(?:/|\.py))`", section)}
+    named = {name.rstrip("/") for name in re.findall(r"`([a-z_]+(?:/|\.py))`", section)}
     assert rooms == named
 
 
