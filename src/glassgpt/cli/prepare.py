@@ -1,17 +1,16 @@
 """glassgpt prepare"""
 
 import sys
-from pathlib import Path
 from shlex import quote
 
-from glassgpt.cli.options import Source, WholeNumber
+from glassgpt.cli.options import FilePath, Source, WholeNumber
 from glassgpt.errors import UserError
 from glassgpt.paths import expand, require_text
 
 
 def prepare(
     *sources: Source,
-    out: Path,
+    out: FilePath,
     tokenizer: str = "gpt2",
     vocab_size: WholeNumber | None = None,
     val_fraction: float = 0.1,

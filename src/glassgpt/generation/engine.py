@@ -96,6 +96,7 @@ class Engine:
         for name, value, known in (("mode", mode, get_args(Mode)), ("weights", weights, get_args(Weights))):
             if value not in known:
                 raise UserError(f"{name}: one of {', '.join(known)}, not {show(value)}")
+        tokens = whole_number(tokens, "tokens", 0, 2**63)
         self._vocabulary = model.config.vocabulary if isinstance(model, GPT) else vocab_size
         options: dict[str, Any] = {
             "mode": mode,

@@ -15,6 +15,8 @@ from glassgpt.device import choose_device
 from glassgpt.errors import UserError
 from glassgpt.generation.text import prompt_ids
 from glassgpt.model import make_model
+from glassgpt.model.sizing import require_memory
+from glassgpt.paths import absolute
 from glassgpt.recipes import Recipe, TrainingConfig, merge
 from glassgpt.threads import settle
 from glassgpt.tokenizers import Tokenizer, TokenizerConfig
@@ -98,7 +100,7 @@ def _complete_tokenizer(config: TokenizerConfig, tokenizer: Tokenizer, sources: 
             f"tokenizer.fingerprint: the recipe was made with another tokenizer ({config.fingerprint}) than this one "
             f"({tokenizer.fingerprint}): bring back the old text or file, or give --tokenizer.fingerprint none"
         )
-    file = config.file and str(Path(config.file).expanduser().resolve())
+    file = config.file and str(absolute(config.file))
     if is_token_folder(sources[0]):
         file = str(Path(sources[0]) / TOKENIZER)
     known = {"file": file, "fingerprint": tokenizer.fingerprint}
@@ -124,7 +126,7 @@ def make_trainer(prepared: Prepared) -> Trainer:
     """A new model of the recipe's shape, and a trainer for it.
 
     Raises:
-        UserError: the text is shorter than a window, or the device is not there.
+        UserError: the text is shorter than a window, the device is not there, or its memory holds no batch.
     """
     recipe = prepared.recipe
     config = recipe.training
@@ -141,5 +143,8 @@ def make_trainer(prepared: Prepared) -> Trainer:
     validation = None
     if len(prepared.val.ids):
         validation = evaluation_windows(prepared.val, recipe, config.eval_tokens)
+    if choose_device(config.device).type == "cpu":
+        logits = 4 * config.batch_size * recipe.model.block_size * recipe.model.vocabulary
+        require_memory(logits, "the logits of a batch (training.batch_size × model.block_size × the vocabulary)")
     torch.manual_seed(config.seed)
     return Trainer(make_model(recipe.model), batches, config, validation)
