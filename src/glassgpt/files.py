@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and the folder of caches."""
+"""Atomic writing of files and folders (complete or not at all), and the cache folder."""
 
 import errno
 import json
@@ -19,14 +19,14 @@ from zlib import crc32
 from glassgpt.errors import UserError, reason
 from glassgpt.paths import expand
 
-# What a file system answers that has no such call: network and memory file systems, some in containers.
+# Errors of file systems that lack a call: network and memory file systems, some in containers.
 UNSUPPORTED = {getattr(errno, name) for name in ("ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EINVAL", "ENOLCK")}
-_LONGEST_NAME = 200  # bytes of a name that temporary names repeat; file systems take 255
+_LONGEST_NAME = 200  # bytes of a name that its temporary names keep; file systems allow 255
 _numbers = count()  # for temporary names: threads of one process may write the same file
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder outlive a power cut. Windows cannot open folders, and needs no such call."""
+    """Make a rename in this folder survive a power cut. Windows cannot open folders and does not need this."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -42,7 +42,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync(handle: int, path: Path) -> None:
-    """Wait until what was written to an open file is on the disk. `path` names it in a warning."""
+    """Wait until everything written to an open file is on the disk. A warning names the folder of `path`."""
     _fsync(handle, path.parent)
 
 
@@ -55,39 +55,39 @@ def _fsync(handle: int, folder: Path) -> None:
         warn_once(f"{folder}: this file system does not confirm writes: a power cut may lose the newest files")
 
 
-def warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - it is meant to last
-    """Warn, the first time that this is said."""
+def warn_once(message: str, _said: set[str] = set()) -> None:  # noqa: B006 - shared by all calls on purpose
+    """Warn, but only the first time for each message."""
     if message not in _said:
         _said.add(message)
         warnings.warn(message, stacklevel=2)
 
 
 def temporary_name(path: Path) -> Path:
-    """A new name beside `path` for what is not whole yet. It says which process of which machine made it."""
+    """A new name beside `path` for something incomplete. It tells which process on which machine made it."""
     return path.with_name(f"{_beginning(path)}{os.getpid()}-{_machine()}-{next(_numbers)}.tmp")
 
 
 def _beginning(path: Path) -> str:
-    """What all temporary names beside `path` begin with."""
+    """The common prefix of all temporary names beside `path`."""
     name = path.name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME].decode("utf-8", "ignore")
     return f".{name}."
 
 
 @cache
 def _machine() -> str:
-    """A folder may be shared by machines, whose processes have the same numbers."""
+    """A short hash of the machine's name: process ids are not unique in a folder that several machines share."""
     return f"{crc32(platform.node().encode()):08x}"
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether its name is one that `temporary_name` gives, or gave in earlier versions."""
+    """Whether a path has a name that `temporary_name` gives, or gave in earlier versions."""
     return re.fullmatch(r"\..+\.\d+(-[0-9a-f]{8}-\d+)?\.tmp", path.name) is not None
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what killed processes of this machine left beside `path` under temporary names."""
+    """Remove temporary files and folders that killed processes of this machine left beside `path`."""
     if os.name != "posix":
-        return  # there is no harmless way to ask for a process
+        return  # no safe way to ask whether a process is running
     beginning = _beginning(path)
     with suppress(OSError):
         for other in path.parent.glob(f"{escape(beginning)}*.tmp"):
@@ -108,9 +108,9 @@ def _is_running(process: int) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write; what was written takes the place of `path` at the end, all at once.
+    """Yield a temporary path to write; at the end, the file replaces `path` atomically.
 
-    If the block raises, or the machine stops, `path` is as it was. What a killed process left of an earlier try goes.
+    If the block raises, or the machine stops, `path` is unchanged. What a killed process left earlier is removed.
     """
     remove_abandoned(path)
     temporary = temporary_name(path)
@@ -120,19 +120,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):  # a full disk has no name of its own
+        if error.filename is None or str(error.filename) == str(temporary):  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:
-        with suppress(OSError):  # it has its new name, or cannot be removed either: the error above says why
+        with suppress(OSError):  # already renamed, or not removable either: the error above says why
             temporary.unlink()
 
 
 @contextmanager
 def creating_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it gets the name `path` when it is complete.
+    """Yield a temporary folder to fill; it is renamed to `path` when it is complete.
 
-    A folder that has the name is replaced by it, and is back under its name if that fails.
+    It replaces an existing folder, which is restored if that fails.
     """
     check_no_file(path)
     remove_abandoned(path)
@@ -149,9 +149,9 @@ def creating_folder(path: Path) -> Iterator[Path]:
 
 
 def publish_folder(temporary: Path, path: Path) -> None:
-    """Rename a folder to `path`; one that is there already is removed afterwards, or put back if that fails."""
+    """Rename a folder to `path`; an existing one is removed afterwards, or restored if that fails."""
     old = temporary_name(path)
-    had_old = path.exists()  # a folder cannot be renamed onto a full one
+    had_old = path.exists()  # a folder cannot be renamed onto a non-empty one
     if had_old:
         path.rename(old)
     try:
@@ -168,10 +168,10 @@ def publish_folder(temporary: Path, path: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that nobody needs, as far as that can be done; what does not work once may work the next time."""
+    """Remove a folder that is no longer needed, as far as possible: a second try may succeed if the first fails."""
     if folder.is_symlink():
         with suppress(OSError):
-            folder.unlink()  # what it leads to is someone else's
+            folder.unlink()  # its target belongs to someone else
         return
     for _ in range(2):
         shutil.rmtree(folder, ignore_errors=True)
@@ -183,7 +183,7 @@ def check_no_file(path: Path) -> None:
     """Make sure that a folder can have this name.
 
     Raises:
-        UserError: a file has it, or a link that leads nowhere.
+        UserError: a file or a broken link has this name.
     """
     if path.is_symlink() and not path.exists():
         raise UserError(f"{path}: a link to {path.readlink()}, which is not there: remove the link")
@@ -192,9 +192,9 @@ def check_no_file(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder in such a way that no half of it is ever left under its name."""
+    """Remove a folder so that no partial one is ever left under its name."""
     if path.is_symlink():
-        path.unlink()  # what it leads to is someone else's
+        path.unlink()  # its target belongs to someone else
         return
     temporary = temporary_name(path)
     path.rename(temporary)
@@ -202,8 +202,8 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process had begun to write in this folder or below."""
-    # The second kind is safetensors' own: it writes to such a file beside the one that it was given.
+    """Remove unfinished files and folders that a killed process left in this folder or below."""
+    # The second pattern is safetensors': it writes to such a file beside its target.
     for path in (*filter(is_temporary, folder.rglob(".*.tmp")), *folder.glob(".tmp??????")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -212,7 +212,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file or a folder from another one of the same name; None if there is none."""
+    """Device and inode of a file or folder, which tell it from a later one of the same name; None if it is missing."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -222,19 +222,19 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def having_folder(path: Path) -> Iterator[None]:
-    """Let a folder be there; if it was not before, and is still empty at the end, it and new ones above it go again."""
+    """Create a folder if it is missing. If it is still empty at the end, remove it and the parents created with it."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        with suppress(OSError):  # the first that is not empty
+        with suppress(OSError):  # stops at the first that is not empty
             for folder in new:
                 folder.rmdir()
 
 
 def cache_folder() -> Path:
-    """Where corpora, prepared texts and compiled models are kept: `GLASSGPT_CACHE`, or the usual place for a cache."""
+    """The folder of corpora, prepared texts and compiled models: `GLASSGPT_CACHE`, or the system's cache folder."""
     own_folder = os.environ.get("GLASSGPT_CACHE")
     if own_folder:
         return expand(own_folder)
@@ -244,19 +244,19 @@ def cache_folder() -> Path:
 
 
 def warn_no_cache(folder: Path, error: OSError) -> None:
-    """Say once that a cache cannot be used: this costs time, never the command."""
+    """Warn once that a cache cannot be used. The command still works, but takes longer."""
     warn_once(
-        f"{folder}: the cache cannot be used ({reason(error)}), so nothing is kept for the next time: "
-        "name another folder in GLASSGPT_CACHE"
+        f"{folder}: the cache cannot be used ({reason(error)}), so nothing is cached: "
+        "set GLASSGPT_CACHE to another folder"
     )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 with newlines as they are, whole or not at all."""
+    """Write a text file atomically, in UTF-8 with newlines unchanged."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON in ASCII (so that any string fits, lone surrogates too), whole or not at all."""
+    """Write a value atomically as indented JSON in ASCII (so that any string is valid, lone surrogates too)."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Reading back what was written: regular files of bounded size, held against a schema before anything uses them."""
+"""Reading of files: regular files of bounded size, checked against a schema before anything uses them."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 from glassgpt.errors import DamagedError, UserError, reason, shorten
 
 MEGABYTE = 2**20
-MOST_BYTES = 256 * MEGABYTE  # of a file that is read as a whole: GPT-2's tokenizer takes one
-MOST_LINE = 16 * MEGABYTE  # of a line
-MOST_LINES = 2**30  # bytes of a file that is read line by line
-MOST_DEPTH = 64  # of lists and objects in each other
+MOST_BYTES = 256 * MEGABYTE  # limit for a file that is read as a whole; GPT-2's tokenizer has about 1 MB
+MOST_LINE = 16 * MEGABYTE  # limit for one line
+MOST_LINES = 2**30  # limit for a file that is read line by line, in bytes
+MOST_DEPTH = 64  # nesting depth of lists and objects
 T = TypeVar("T")
 
 
@@ -30,15 +30,15 @@ def open_regular(path: Path, what: str) -> BufferedReader:
     A pipe would wait for a writer, and a device such as /dev/zero would never end.
 
     Args:
-        path: of the file; a link leads to what it names.
-        what: the file's role, for the message, such as "a recipe".
+        path: path of the file; links are followed.
+        what: the file's role, for error messages, such as "a recipe".
 
     Raises:
-        DamagedError: there is no such file.
-        UserError: it cannot be read, or is no regular file.
+        DamagedError: the file is missing, or not a regular file.
+        UserError: the file cannot be read.
     """
     try:
-        # Opening a pipe would wait for whoever writes into it. (Windows has no such flag, and no such pipes.)
+        # Without O_NONBLOCK, opening a pipe waits for a writer. (Windows has neither the flag nor such pipes.)
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (FileNotFoundError, NotADirectoryError):
         raise DamagedError(f"{path}: no such file (expected {what})") from None
@@ -58,8 +58,8 @@ def read_bytes(path: Path, what: str, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
     Raises:
-        DamagedError: there is no such file, or it is larger.
-        UserError: it cannot be read.
+        DamagedError: the file is missing, larger, or not a regular file.
+        UserError: the file cannot be read.
     """
     try:
         with open_regular(path, what) as file:
@@ -75,8 +75,8 @@ def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
     """The text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        DamagedError: there is no such file, it is larger, or not UTF-8.
-        UserError: it cannot be read.
+        DamagedError: the file is missing, larger, not a regular file, or not UTF-8.
+        UserError: the file cannot be read.
     """
     try:
         return read_bytes(path, what, most).decode("utf-8-sig")
@@ -85,7 +85,7 @@ def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read any JSON object: `read_json_as` without a schema."""
+    """Read a JSON object without a schema."""
     return read_json_as(path, what, dict[str, Any])
 
 
@@ -93,14 +93,14 @@ def read_json_as(path: Path, what: str, kind: type[T], most: int = MOST_BYTES) -
     """Read a JSON object that has a schema.
 
     Args:
-        path: of the file.
-        what: its role, for messages.
-        kind: what the object must be: a `typing_extensions.TypedDict` or a pydantic model.
-        most: bytes.
+        path: path of the file.
+        what: the file's role, for error messages.
+        kind: schema of the object: a `typing_extensions.TypedDict` or a pydantic model.
+        most: maximum size in bytes.
 
     Raises:
         DamagedError: the file is missing, or does not hold such an object.
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     text = read_text(path, what, most)
     try:
@@ -113,8 +113,8 @@ def read_toml(path: Path, what: str, most: int = MEGABYTE) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        DamagedError: the file is missing, or is not TOML.
-        UserError: it cannot be read.
+        DamagedError: the file is missing, or not TOML.
+        UserError: the file cannot be read.
     """
     text = read_text(path, what, most)
     try:
@@ -126,17 +126,17 @@ def read_toml(path: Path, what: str, most: int = MEGABYTE) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path, what: str, kind: type[T]) -> list[T | None]:
-    """The objects in a file of one a line: None for a damaged line, no line at all if there is no file.
+    """The objects of a JSON Lines file, None for each damaged line; an empty list if there is no file.
 
-    A last line without its end is omitted: a crash cut it short.
+    A last line without a newline is ignored: a crash cut it short.
 
     Args:
-        path: of the file.
-        what: its role, for messages.
-        kind: what each object must be: a `typing_extensions.TypedDict` or a pydantic model.
+        path: path of the file.
+        what: the file's role, for error messages.
+        kind: schema of each object: a `typing_extensions.TypedDict` or a pydantic model.
 
     Raises:
-        UserError: the file cannot be read, is no regular file, or is larger than a gigabyte.
+        UserError: the file cannot be read, is not a regular file, or is larger than 1 GB, or a line than 16 MB.
     """
     if not os.path.lexists(path):
         return []
@@ -166,10 +166,10 @@ def _whole_lines(path: Path, what: str) -> Iterator[bytes]:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value, within limits: numbers are finite, nothing is nested deeper than `MOST_DEPTH`.
+    """Parse JSON within limits: numbers must be finite, and nesting no deeper than `MOST_DEPTH`.
 
     Raises:
-        ValueError: it is no JSON, or beyond a limit.
+        ValueError: the text is not JSON, or exceeds a limit.
     """
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
@@ -191,7 +191,7 @@ def _finite(digits: str) -> float:
 
 
 def _check_depth(value: Any) -> None:
-    """Make sure that nothing is nested deeper than `MOST_DEPTH`: what walks it later may call itself."""
+    """Make sure that nothing is nested deeper than `MOST_DEPTH`: later code may be recursive."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [
@@ -212,10 +212,10 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def checked(value: Any, kind: type[T]) -> T:
-    """A parsed value, held against a schema. Types are strict: `"1"` is no number, and `true` is none either.
+    """Check a parsed value against a schema. Types are strict: neither `"1"` nor `true` is a number.
 
     Raises:
-        ValueError: it is not such a value; the message names the field.
+        ValueError: the value does not match; the message names the field.
     """
     try:
         found: T = _adapter(cast(Any, kind)).validate_python(value, strict=True)
@@ -233,8 +233,8 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a regular file's content, in hexadecimal.
 
     Raises:
-        DamagedError: it is missing, or no regular file.
-        UserError: it cannot be read.
+        DamagedError: the file is missing, or not a regular file.
+        UserError: the file cannot be read.
     """
     try:
         with open_regular(path, "a file") as file:

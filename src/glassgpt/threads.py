@@ -1,8 +1,8 @@
-"""The number of CPU threads: what the user has set, or else what a short trial finds under the load of the moment.
+"""The number of CPU threads: set by the user, or else chosen by a short trial under the current load.
 
 Threads that share a computation wait for each other after each operation, thousands of times a second. If another
-program has one of their cores, all of them wait until it gets that core back, some milliseconds each time: two threads
-on two busy cores can be twenty times slower than one. How they wait is the business of `glassgpt.waiting`.
+program takes one of their cores, all of them wait until it gives that core back, several milliseconds each time: two
+threads on two busy cores can be twenty times slower than one. `glassgpt.waiting` controls how they wait.
 """
 
 import math
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch takes the number of threads from these
-SECONDS = 0.03 if os.name != "nt" else 0.16  # of a trial; Windows counts CPU time in steps of 16 ms
-SLACK = 0.4  # cores: of two threads beside a busy process, 0.6 to 1 is missing; on an idle machine, less than 0.2
-_SHARED = 2**15  # elements for each thread: torch shares an operation of this size among all threads
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch reads the number of threads from these
+SECONDS = 0.03 if os.name != "nt" else 0.16  # duration of a trial; Windows counts CPU time in steps of 16 ms
+SLACK = 0.4  # cores: two threads beside a busy process miss 0.6 to 1; on an idle machine, less than 0.2
+_SHARED = 2**15  # elements per thread: torch splits an operation of this size among all threads
 
 Source = Literal["environment", "option", "recipe", "torch", "trial"]
 
@@ -26,11 +26,11 @@ class Threads:
     """The number of CPU threads in force.
 
     Attributes:
-        number: of threads.
-        chosen_by: environment: a variable of `VARIABLES`; option or recipe: a setting of the user's or the run's;
-            trial: `settle`; torch: nobody chose, torch's default.
-        most: number on an idle machine.
-        wanted: by the recipe, if that is more than there are cores.
+        number: number of threads.
+        chosen_by: `environment`: one of `VARIABLES`; `option` or `recipe`: a setting of the user or of the run;
+            `trial`: `settle`; `torch`: torch's default.
+        most: number of threads on an idle machine.
+        wanted: number that the recipe asks for, if it exceeds the number of cores.
     """
 
     number: int
@@ -51,10 +51,10 @@ _settled: Threads | None = None
 
 
 def settle(device: str = "cpu") -> Threads:
-    """Choose the number of threads for the rest of this process, and let torch use it. Takes 30 ms on an idle machine.
+    """Choose the number of threads for the rest of this process, and make torch use it. Takes 30 ms on an idle machine.
 
-    Nothing changes if the user has set a number by a variable of the environment, or by `torch.set_num_threads` to
-    another one than torch's default, or if the device is no CPU. Called again, it returns the first answer.
+    Nothing changes if an environment variable sets the number, or if the device is not a CPU. A number set with
+    `torch.set_num_threads` is the upper limit of the trial. Later calls run no trial.
     """
     global _settled  # noqa: PLW0603 - torch's number of threads is global, too
     import torch
@@ -70,14 +70,17 @@ def settle(device: str = "cpu") -> Threads:
 
 
 def use(number: int, chosen_by: Source = "recipe") -> None:
-    """Let torch use this number of threads; of a recipe, which may come from another machine, one a core at most."""
+    """Make torch use this number of threads.
+
+    A number from a recipe, which may come from another machine, is limited to one thread per core.
+    """
     global _settled  # noqa: PLW0603
     import torch
 
     now = in_force()
     possible = min(number, max(cores(), now.most)) if chosen_by == "recipe" else number
     torch.set_num_threads(possible)
-    if now.number != possible or now.chosen_by == "torch":  # else it is what was chosen a moment ago
+    if now.number != possible or now.chosen_by == "torch":  # otherwise, the choice in force stays, with its source
         _settled = Threads(possible, chosen_by, max(now.most, possible), number if number > possible else None)
 
 
@@ -92,7 +95,7 @@ def in_force() -> Threads:
 
 
 def are_several() -> bool:
-    """Whether there may be threads that wait for each other: what is compiled has as many as an idle machine."""
+    """Whether threads may wait for each other: compiled code uses as many threads as an idle machine would."""
     import torch
 
     return torch.get_num_threads() > 1 or (_settled is not None and _settled.most > 1)
@@ -105,7 +108,7 @@ def cores() -> int:
 
 
 def _quota(folder: Path) -> float:
-    """The CPU quota of a container in cores; infinite if there is none."""
+    """The CPU quota of a container, in cores; inf if it has none."""
     try:
         if (file := folder / "cpu.max").is_file():
             quota, period = file.read_text(encoding="ascii").split()
@@ -120,7 +123,7 @@ def _quota(folder: Path) -> float:
 
 
 def _variable() -> str | None:
-    """The variable of the environment that sets the number of threads."""
+    """The name of the environment variable that sets the number of threads, if any."""
     return next((name for name in VARIABLES if os.environ.get(name)), None)
 
 
@@ -128,13 +131,13 @@ def _trial(most: int, cores_got: Callable[[int], float]) -> int:
     """The largest number of threads, up to `most`, each of which gets a core.
 
     Args:
-        most: to begin with.
-        cores_got: runs a team of this number of threads for a moment, and returns its CPU time a second.
+        most: number to start from.
+        cores_got: function that runs a team of this number of threads briefly and returns its CPU time per second.
     """
     number = most
     while number > 1:
         got = cores_got(number)
-        if got < number - SLACK:  # a hiccup, perhaps: look again
+        if got < number - SLACK:  # perhaps a short disturbance: measure again
             got = max(got, cores_got(number))
         if got >= number - SLACK:
             break
@@ -143,7 +146,7 @@ def _trial(most: int, cores_got: Callable[[int], float]) -> int:
 
 
 def _cores_got(number: int) -> float:
-    """CPU time a second of a team of threads that has work or waits for it actively, all the time."""
+    """CPU time per second of a team of threads that always computes or spins."""
     import torch
 
     torch.set_num_threads(number)

@@ -1,10 +1,10 @@
-"""How threads wait for each other: on a busy machine not actively, so that they leave their cores to who has work.
+"""How threads wait for each other: on a busy machine, they sleep instead of spinning, which frees their cores.
 
 A thread that waits for the others of its team spins for some milliseconds before it sleeps. On an idle machine this is
 fastest. On a busy one, a thread that spins uses up the time that the system would give to the thread it waits for. On
-Linux, where torch uses GCC's OpenMP library (libgomp), it can be changed at any moment, without any effect on what is
-computed: libgomp lets threads sleep at once if there are more of them than cores, and a second team of threads that
-does nothing is enough for that. Elsewhere, nothing changes.
+Linux, where torch uses GCC's OpenMP library (libgomp), this can be changed at any moment without any effect on results:
+if there are more threads than cores, libgomp makes waiting threads sleep at once. A second team of threads that does
+nothing is enough for that. On other systems, nothing changes.
 """
 
 import os
@@ -23,23 +23,23 @@ from glassgpt.threads import are_several, cores
 if TYPE_CHECKING:
     import torch
 
-SECONDS = 0.2  # between looks
-BUSY, FREE = 0.25, 0.1  # seconds a second that threads wait for a core: more, or less, is taken as such
-FREE_LOOKS = 5  # in a row, until a machine is taken as free again
-IDLE = 0.2  # seconds of CPU time a second: with less, this process does not compute
-IDLE_LOOKS = 10  # in a row, until the watching ends
-_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by a user who knows how threads should wait
+SECONDS = 0.2  # between checks
+BUSY, FREE = 0.25, 0.1  # seconds per second that threads wait for a core: busy above the first, free below the second
+FREE_LOOKS = 5  # consecutive checks until a machine counts as free again
+IDLE = 0.2  # seconds of CPU time per second: below it, this process is idle
+IDLE_LOOKS = 10  # consecutive checks until watching ends
+_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by users who choose how threads wait
 
 
 class Contention:
-    """Whether other programs take cores that this one's threads need, with hysteresis."""
+    """Whether other programs take cores that this process's threads need, with hysteresis."""
 
     def __init__(self) -> None:
         self.found = False
         self._free_looks = 0
 
     def look(self, waited: float) -> bool:
-        """Take the seconds that all threads together waited for a core, in each second since the last look."""
+        """Update with the seconds per second, over all threads, spent waiting for a core since the last check."""
         if self.found:
             self._free_looks = self._free_looks + 1 if waited < FREE else 0
             self.found = self._free_looks < FREE_LOOKS
@@ -49,7 +49,7 @@ class Contention:
 
 
 class SecondTeam:
-    """A team of threads that sleeps: while it is there, libgomp takes it that there are more threads than cores."""
+    """A team of sleeping threads: while it exists, libgomp counts more threads than cores."""
 
     def __init__(self, gomp: CDLL):
         self._gomp = gomp
@@ -62,24 +62,24 @@ class SecondTeam:
         import torch
 
         nothing = cast(self._gomp.omp_get_thread_num, c_void_p)  # what each thread of the team does
-        # With torch's own team, one more thread than there are cores; this one counts as one of its team.
+        # Together with torch's team, one thread more than there are cores. This thread belongs to its own team.
         size = cores() - torch.get_num_threads() + 2
         self._gomp.GOMP_parallel(nothing, None, c_uint(max(2, size)), c_uint(0))
         started.set()
-        self._end.wait()  # with this thread its team ends
+        self._end.wait()  # when this thread ends, its team ends too
 
     def end(self) -> None:
-        """Let threads wait actively again."""
+        """Let waiting threads spin again."""
         self._end.set()
 
 
 class Watch:
-    """Looks several times a second whether threads wait for a core, in a thread of its own that ends with the work.
+    """Checks five times a second, in a background thread, whether threads wait for a core; stops when work ends.
 
     Args:
-        second_team: makes one.
-        waited: seconds that this process's threads have waited for a core so far.
-        worked: seconds of CPU time that this process has had so far.
+        second_team: function that starts a second team.
+        waited: function that returns the seconds this process's threads have waited for a core so far.
+        worked: function that returns the seconds of CPU time this process has used so far.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Watch:
         return self._contention.found
 
     def begin(self) -> None:
-        """Look, from now on until this process is idle."""
+        """Start watching, until this process is idle."""
         if self._is_looking():
             return
         with self._lock:
-            if not self._is_looking():  # nobody else was quicker
+            if not self._is_looking():  # no other thread was faster
                 self._thread = threading.Thread(target=self._look_on, name="glassgpt-waiting", daemon=True)
                 self._thread.start()
 
@@ -136,14 +136,14 @@ class Watch:
 
 
 def begin_work(device: "torch.device") -> None:
-    """Say that work begins on a device, or goes on: threads wait as suits the load of the machine until it ends."""
+    """Note that work begins or continues on a device: until it ends, how threads wait depends on the load."""
     if device.type == "cpu" and are_several() and (found := watch()) is not None:
         found.begin()
 
 
 @cache
 def watch() -> Watch | None:
-    """This process's; None where waiting cannot be changed, or the user has set how to wait."""
+    """The watch of this process; None if waiting cannot be changed, or if the user has set how threads wait."""
     if sys.platform != "linux" or cores() < 2 or any(map(os.environ.get, _SETTINGS)) or not _seconds_waited():
         return None
     gomp = _libgomp()
@@ -162,7 +162,7 @@ def _libgomp() -> CDLL | None:
 
 
 def _seconds_waited() -> float:
-    """Seconds that this process's threads have waited for a core, since they began; 0 if the system does not count."""
+    """Seconds that this process's threads have waited for a core since they started; 0 if the system does not count."""
     total = 0
     with suppress(OSError):
         for task in Path("/proc/self/task").iterdir():

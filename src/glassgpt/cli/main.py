@@ -1,4 +1,4 @@
-"""The command `glassgpt`: finds the command, turns what a user can cause into one line, and leaves the rest to it.
+"""The entry point `glassgpt`: finds the command, runs it, and turns every error into one line.
 
 Nothing heavy is imported here: a command loads what it needs, such as torch, when it is called.
 """
@@ -45,7 +45,7 @@ LONGEST_LINE = 600  # characters of an error
 
 
 def make_app() -> App:
-    """The command line; what each command says of itself is its function's docstring."""
+    """The command line; the help of each command is its function's docstring."""
     app = App(
         name="glassgpt",
         help=HELP,
@@ -61,7 +61,7 @@ def make_app() -> App:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a bug, 2 something the user can fix, 130 interrupted."""
+    """Run the command line and exit: 0 success, 1 a bug, 2 an error that the user can fix, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("GLASSGPT_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
     for place in (0, -1):
@@ -69,24 +69,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             debug = True
             del words[place]
     code = INTERRUPTED
-    with suppress(KeyboardInterrupt), _safety_net(debug):  # a second Ctrl-C, while the first is dealt with
+    with suppress(KeyboardInterrupt), _safety_net(debug):  # a second Ctrl-C while the first is handled
         code = _run_to_the_end(words, debug)
     sys.exit(code)
 
 
 def _run_to_the_end(words: list[str], debug: bool) -> int:
-    """Run a command, and say in one line what ended it early; return the exit code."""
+    """Run a command, print an error in one line, and return the exit code."""
     try:
         open_closed_streams()
         use_utf8()
         code = run(words)
-        sys.stdout.flush()  # what a full disk or a closed pipe refuses, it refuses here
+        sys.stdout.flush()  # a full disk or a closed pipe raises here
         return code
-    except SystemExit as ended:  # of a library: rich's if nobody reads what it prints
+    except SystemExit as ended:  # raised by a library: rich does so if the pipe is closed
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
         return 0
-    except BaseException as error:  # also those that are no Exception: a panic of a library in Rust
+    except BaseException as error:  # also those not derived from Exception, such as a panic in a Rust library
         if debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
@@ -95,7 +95,7 @@ def _run_to_the_end(words: list[str], debug: bool) -> int:
 
 
 def _explain(error: BaseException) -> int:
-    """Say in one line what ended a command; return the exit code."""
+    """Print in one line why a command failed; return the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
         silence(sys.stdout)
         return 0
@@ -105,12 +105,10 @@ def _explain(error: BaseException) -> int:
         return _fail("out of memory: close other programs, or use a smaller model, batch size or block size")
     if isinstance(error, ImportError) and not (error.name or "").startswith("glassgpt"):
         package = (error.name or "a library").partition(".")[0]
-        return _fail(
-            f"{package} cannot be loaded ({reason(error)}): install glassgpt again, in an environment of its own"
-        )
-    if isinstance(error, OSError):  # a full disk, a folder that may not be written: the machine's, not ours
+        return _fail(f"{package} cannot be loaded ({reason(error)}): reinstall glassgpt in an environment of its own")
+    if isinstance(error, OSError):  # a full disk, a read-only folder: no bug
         if error.filename is None:
-            silence(sys.stdout)  # it may be what could not be written
+            silence(sys.stdout)  # it may be what failed
         return _fail(f"{shorten(_name(error.filename))}: {reason(error)}")
     _fail(
         f"a bug in glassgpt, not yours: {type(error).__name__}: {reason(error)}: please report it with the command and "
@@ -120,7 +118,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _name(filename: object) -> str:
-    """A file as the operating system names it in an error: text, bytes or a number, or none."""
+    """The name of a file in an error of the operating system, which may be text, bytes, a number or None."""
     if isinstance(filename, bytes):
         return os.fsdecode(filename)
     return "input or output" if filename is None else str(filename)
@@ -128,7 +126,7 @@ def _name(filename: object) -> str:
 
 @contextmanager
 def _safety_net(debug: bool) -> Iterator[None]:
-    """Show warnings, and what fails in threads and when objects are destroyed, in one line each."""
+    """Show warnings and exceptions in threads and destructors in one line each."""
 
     def one_line(message: Warning | str, *_where: Any, **_named: Any) -> str:
         return f"glassgpt: warning: {shorten(printable(str(message)), LONGEST_LINE)}\n"
@@ -153,7 +151,7 @@ def run(words: list[str]) -> int:
     """Parse the words and call the command; return its exit code.
 
     Raises:
-        UserError: they are no command; the message says which was meant, if that can be told.
+        UserError: the words are not a valid command; the message suggests one if possible.
     """
     app = make_app()
     command = parse(app, words)
@@ -165,10 +163,10 @@ def run(words: list[str]) -> int:
 
 
 def parse(app: App, words: list[str]) -> Callable[[], Any]:
-    """The command that words call, with its arguments.
+    """The command that the words call, bound to its arguments.
 
     Raises:
-        UserError: as `run`.
+        UserError: the words are not a valid command.
     """
     _require_text(words)
     try:
@@ -195,10 +193,10 @@ def _help_of_train(print_help: Callable[[], Any]) -> None:
 
 
 def _require_text(words: Sequence[str]) -> None:
-    """Make sure that every word is text: recipes, tokens and messages are made of them.
+    """Make sure that every word is valid text, because recipes, tokens and messages contain them.
 
     Raises:
-        UserError: one holds bytes that are not UTF-8, as the names of files from another system may.
+        UserError: a word is not UTF-8, such as a file name from another system.
     """
     for word in words:
         if not is_text(word):
@@ -214,5 +212,5 @@ def _print_error(message: str) -> None:
     line = shorten(printable(message), LONGEST_LINE)
     try:
         print(f"glassgpt: {line}", file=sys.stderr, flush=True)
-    except (OSError, ValueError):  # there is no one to tell
+    except (OSError, ValueError):  # standard error is closed or full
         silence(sys.stderr)

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in one line, with the command that was meant."""
+"""One-line explanations of wrong command lines, with the command that was probably meant."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ class Mistake:
 
     Args:
         app: the command line's definition.
-        words: as they were given.
+        words: the words of the command line.
     """
 
     def __init__(self, app: App, words: Sequence[str]):
@@ -39,7 +39,7 @@ class Mistake:
     # --- sentences -----------------------------------------------------------------------------------------------
 
     def explain(self, error: CycloptsError) -> str:
-        """Say in one line what is wrong."""
+        """One line that says what is wrong."""
         unused = list(error.unused_tokens or [])
         if isinstance(cause := error.__cause__, UserError | options.UnknownOptionError):
             line = self._of_value(error, cause)
@@ -59,7 +59,7 @@ class Mistake:
         return line
 
     def _of_value(self, error: CycloptsError, cause: Exception) -> str:
-        """What a converter or validator of ours refused."""
+        """The line for a value that a converter or validator of glassgpt refused."""
         if isinstance(cause, options.UnknownOptionError):
             return self.unknown_option(str(cause))
         if isinstance(cause, MistakenWordError):
@@ -71,7 +71,7 @@ class Mistake:
         return f"{token.keyword}{value}: {cause}"
 
     def mistaken_word(self, error: MistakenWordError) -> str:
-        """A word that its place does not take."""
+        """The line for a word that is not valid in its position."""
         if error.meant is not None and error.word in self.words:
             place = self.words.index(error.word, min(len(self.chain), len(self.words) - 1))
             meant = error.meant[1:] if place and self.words[place - 1] == error.meant[0] else error.meant
@@ -81,7 +81,7 @@ class Mistake:
         return _with_command(str(error), command)
 
     def unknown_command(self, word: str) -> str:
-        """The first word is no command."""
+        """The line for an unknown command."""
         place = len(self.chain)
         before, rest = self.words[:place], self.words[place + 1 :]
         if word.startswith("-"):
@@ -101,7 +101,7 @@ class Mistake:
         return None
 
     def unknown_option(self, word: str) -> str:
-        """No option of the command has this name."""
+        """The line for an unknown option."""
         name, equals, value = word.partition("=")
         place = next((n for n, given in enumerate(self.words) if given in (word, name)), len(self.words))
         before, rest = self.words[:place], self.words[place + 1 :]
@@ -123,7 +123,7 @@ class Mistake:
         return f"{what}: see glassgpt {' '.join([*self.chain, '--help'])}"
 
     def _meant_option(self, name: str, value: str) -> list[str] | None:
-        """The words that belong in the place of an unknown option and its value."""
+        """The words that should replace an unknown option and its value; None if nothing matches."""
         bare = name.lstrip("-").lower().replace("_", "-")
         values = [value] if value else []
         if words := self._positional(bare, value):
@@ -145,7 +145,7 @@ class Mistake:
         return [known[near[0]], *values] if near else None
 
     def _positional(self, bare: str, value: str) -> list[str] | None:
-        """What is an option elsewhere, and the first word here."""
+        """The words for an option of other commands that is a positional argument of this one."""
         if bare not in synonyms.POSITIONAL or not self.chain or not value:
             return None
         first = next(iter(_app_of(self._app, self.chain).assemble_argument_collection()), None)
@@ -178,7 +178,7 @@ class Mistake:
             return f"{command}: {name} is missing: see {command} --help"
         given = any(word.partition("=")[0] == name for word in self.words)
         return (
-            f"{name}: a value is missing behind it" if given else f"{command}: {name} is missing: see {command} --help"
+            f"{name}: a value is missing after it" if given else f"{command}: {name} is missing: see {command} --help"
         )
 
     def _wrong_value(self, error: CoercionError) -> str:
@@ -186,7 +186,7 @@ class Mistake:
         assert token is not None
         name, value = token.keyword or getattr(error.argument, "name", ""), show(token.value)
         if get_origin(error.target_type) is not Literal:
-            return f"{name}: {value} is no such value: see glassgpt {' '.join([*self.chain, '--help'])}"
+            return f"{name}: {value} is not a valid value: see glassgpt {' '.join([*self.chain, '--help'])}"
         choices = [str(choice) for choice in get_args(error.target_type)]
         near = get_close_matches(token.value, choices, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(choices)}"
@@ -211,7 +211,7 @@ class Mistake:
 
 
 def _with_command(what: str, command: Sequence[str] | None, short: str = "") -> str:
-    """A sentence with the command that was meant, at the end of the line, where it is easily copied."""
+    """A message with the suggested command at the end of the line, where it is easy to copy."""
     if command is None:
         return what
     line = shlex.join(["glassgpt", *command])
@@ -221,7 +221,7 @@ def _with_command(what: str, command: Sequence[str] | None, short: str = "") -> 
 
 
 def _chain(app: App, words: Sequence[str]) -> Iterator[str]:
-    """The names of the command that the first words call."""
+    """The names of the command and subcommand at the beginning of the words."""
     for word in words:
         if word not in _commands(app):
             return
@@ -240,7 +240,7 @@ def _commands(app: App) -> list[str]:
 
 
 def takes_fields(chain: Sequence[str]) -> bool:
-    """Whether a command takes the fields of a recipe by their dotted names."""
+    """Whether a command takes recipe fields as options, by their dotted names."""
     return tuple(chain) in {("train",), ("info",), ("bench", "train"), ("bench", "generate")}
 
 
@@ -256,7 +256,7 @@ def _fields() -> list[str]:
 
 
 def _meant_command(word: str, rest: list[str]) -> list[str] | None:
-    """The command that a first word means which is none: by another name, or by what there is of that name."""
+    """The command that an unknown first word stands for: a synonym, or the name of a recipe, model or path."""
     from glassgpt.model.sizing import GPT2_FAMILY
     from glassgpt.recipes import recipe_names
 
@@ -277,7 +277,7 @@ def _meant_command(word: str, rest: list[str]) -> list[str] | None:
 
 
 def _meant_path(word: str, rest: list[str]) -> list[str] | None:
-    """The command for a run folder, a text, a recipe."""
+    """The command for a run folder, a text or a recipe; None for anything else."""
     try:
         return ["generate", str(lookup.check_run(word)), *rest]
     except MistakenWordError as error:

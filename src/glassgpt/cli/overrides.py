@@ -48,7 +48,7 @@ def take_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str,
             if bool in (annotation, *get_args(annotation)) and (not words or words[0].lower() not in BOOLEANS):
                 value = "true"
             elif not words or words[0].startswith("--"):
-                raise UserError(f"{name}: a value is missing behind it")
+                raise UserError(f"{name}: a value is missing after it")
             else:
                 value = words.pop(0)
         fields = found.setdefault(section, {})

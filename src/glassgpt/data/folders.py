@@ -1,4 +1,4 @@
-"""The files that a folder or a pattern of names stands for; no folder is entered twice, whatever links there are."""
+"""The files that a folder or a glob pattern stands for; no folder is visited twice, even through links."""
 
 import os
 import re
@@ -17,32 +17,32 @@ from glassgpt.errors import UserError, printable, reason, shorten
 from glassgpt.files import identity
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".text")
-# What no one means by a folder of texts: one of a kind, and several.
+# Kinds of files and folders that are skipped: singular and plural.
 _HIDDEN = ("hidden file or folder", "hidden files or folders")
 _COPY = ("editor's copy or unfinished download", "editors' copies or unfinished downloads")
 _PACKAGES = ("folder of installed packages", "folders of installed packages")
-_JSON = ("JSON file", "JSON files")  # whose brackets and field names are hardly a text; they can be named
+_JSON = ("JSON file", "JSON files")  # mostly brackets and field names, not text; still read if named explicitly
 _RUN, _TOKENS = ("run", "runs"), ("prepared text", "prepared texts")
 _BINARY, _CLOSED = ("file that is not text", "files that are not text"), ("unreadable folder", "unreadable folders")
 _COPY_NAMES = re.compile(r".*~|#.*#|.*\.(?:swp|swo|bak|orig|tmp|part|crdownload)", re.IGNORECASE)
-_ESCAPED = re.compile(r"\[([*?[])\]")  # as `glob.escape` writes a character that means itself
+_ESCAPED = re.compile(r"\[([*?[])\]")  # a literal character, as `glob.escape` writes it
 
 
 class _Walk:
-    """A way through folders that enters none twice, and none above the one where it began."""
+    """A walk through folders that visits none twice, and none above its start."""
 
     def __init__(self) -> None:
         self._entered: set[tuple[int, int] | None] = set()
 
     def leaves_out(self, path: Path) -> bool:
-        """Whether to pass over a file or a folder: what is hidden, as shells do."""
+        """Whether to skip a file or a folder: hidden ones, as in a shell."""
         return path.name.startswith(".")
 
     def refused(self, folder: Path) -> None:
-        """Take note of a folder that may not be read: shells pass over it."""
+        """Record a folder that cannot be read. This class ignores it, as shells do."""
 
     def folders(self, start: Path) -> Iterator[tuple[Path, list[Path]]]:
-        """Each folder from `start` on with what is in it beside folders; linked ones come after all others."""
+        """Yield `start` and each folder below it with its files; linked folders come last."""
         above = {identity(folder) for folder in start.resolve().parents}
         waiting, linked = [start], deque[Path]()
         while waiting or linked:
@@ -68,7 +68,7 @@ class _Walk:
 
 
 class _Texts(_Walk):
-    """A way through a folder of texts, which counts what it leaves out."""
+    """A walk through a folder of texts, which counts what it skips."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,13 +84,13 @@ class _Texts(_Walk):
         self.left_out[_CLOSED] += 1
 
     def holds_text(self, path: Path) -> bool:
-        """Whether to take a file."""
+        """Whether to include a file."""
         if bare_suffix(path) in (*TEXT_SUFFIXES, *ROW_SUFFIXES):
-            return True  # if it is not, that is said when it is read
+            return True  # if it is not text, reading it raises an error
         try:
             chunks = unpacked(path)
             text = is_text(next(chunks, b""), whole=next(chunks, None) is None)
-        except UserError:  # it may not be read, or is not packed as its name says
+        except UserError:  # unreadable, or not compressed as its name says
             text = False
         if not text:
             self.left_out[_BINARY] += 1
@@ -117,15 +117,15 @@ def is_run_folder(path: Path) -> bool:
 
 
 def text_files(folder: Path) -> list[Path]:
-    """The text files of a folder and of all folders in it, in the order of their names.
+    """The text files in a folder and all folders below it, sorted by name.
 
-    Left out, and counted in a line to standard error, are hidden files and folders, copies that editors keep, what
-    package managers install, runs and prepared texts in it, .json files, and files that are not text. Names such as
-    .txt or .jsonl say that a file is text; of others, the first bytes decide. A linked folder is entered once, after
-    those that are really there; one that leads to a folder above it is not.
+    Skipped, and counted in a line on standard error, are hidden files and folders, editors' copies, unfinished
+    downloads, installed packages, runs, prepared texts, .json files, and files that are not text. Suffixes such as
+    .txt or .jsonl mark a file as text; for other files, the first bytes decide. A linked folder is visited once, after
+    the real ones, and not at all if it contains the folder where the walk began.
 
     Raises:
-        UserError: it cannot be looked at.
+        UserError: a folder or a file cannot be read.
     """
     walk = _Texts()
     try:
@@ -135,20 +135,20 @@ def text_files(folder: Path) -> list[Path]:
         raise UserError(f"{error.filename or folder}: cannot be read: {reason(error)}") from None
     if walk.left_out:
         counts = ", ".join(f"{count:,} {kind[count > 1]}" for kind, count in sorted(walk.left_out.items()))
-        print(f"{printable(shorten(folder))}: left out {counts}", file=sys.stderr)
+        print(f"{printable(shorten(folder))}: skipped {counts}", file=sys.stderr)
     return files
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """The files whose names match a pattern, in the order of their names; `**` stands for any folders, or none.
+    """The files that match a glob pattern, sorted by name; `**` matches any number of folders, including none.
 
     As in a shell, `*` and `**` match no hidden names.
 
     Raises:
-        UserError: a folder cannot be looked at.
+        UserError: a folder cannot be read.
     """
     path = Path(pattern)
-    start = Path(path.anchor)  # empty if it is relative
+    start = Path(path.anchor)  # empty if the pattern is relative
     try:
         found = _matching(start, path.parts[1:] if path.anchor else path.parts)
         return sorted({file for file in found if file.is_file()})
@@ -174,7 +174,7 @@ def _matching(start: Path, parts: Sequence[str]) -> list[Path]:
 def _named_like(folder: Path, pattern: str) -> list[Path]:
     try:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    except PermissionError:  # as shells do
+    except PermissionError:  # skipped, as in a shell
         return []
     if not pattern.startswith("."):
         names = [name for name in names if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""A text on its way into tokens: the files that grow, and a journal that says up to where they are good."""
+"""Tokenization of a text that can be resumed: the growing files, and a journal of how much of them is valid."""
 
 import hashlib
 import json
@@ -25,13 +25,13 @@ from glassgpt.files import discard, sync, write_json
 from glassgpt.reading import checked, open_regular, parse_json, read_bytes, sha256_of
 from glassgpt.tokenizers import Tokenizer
 
-FILES = ("tokens", "documents")  # a file of each for each split
+FILES = ("tokens", "documents")  # one file of each kind per split
 JOURNAL = "journal.jsonl"
 _CHUNK = 2**20
 
 
 class Totals(TypedDict):
-    """What a split holds so far."""
+    """The totals of a split so far."""
 
     tokens: Count
     documents: Count
@@ -41,13 +41,13 @@ class Totals(TypedDict):
 
 
 class Entry(TypedDict):
-    """A line of the journal: everything is on the disk up to here.
+    """A line of the journal, written after its block is on the disk.
 
     Attributes:
-        train: of the training split.
-        val: of the validation split.
-        crc: of the files, by their names.
-        check: a hash of this line and, through theirs, of all lines before it.
+        train: totals of the training split.
+        val: totals of the validation split.
+        crc: CRC-32 of each file, by file name.
+        check: hash of this line and the check of the line before, and so of all earlier lines.
     """
 
     train: Totals
@@ -58,7 +58,7 @@ class Entry(TypedDict):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A block in tokens; `documents` are where documents begin, counted from the block's first token."""
+    """A tokenized block; `documents` are the positions where documents begin, relative to the block's first token."""
 
     split: Split
     ids: NDArray[np.unsignedinteger[Any]]
@@ -69,17 +69,17 @@ class Encoded:
 
 
 class Job:
-    """The files under way, taken up where they were left if nothing about them is in doubt.
+    """The unfinished files of one tokenization. An earlier one is resumed if all its files are valid.
 
     Args:
-        work: the folder they are in.
-        tokenizer: how text becomes tokens.
-        text: what is prepared.
-        block_size: characters of a block, which decides where blocks end.
+        work: folder of the files.
+        tokenizer: tokenizer of the text.
+        text: text to tokenize.
+        block_size: characters per block, which decides where blocks end.
 
     Attributes:
-        blocks_done: how many blocks of the text are in the files.
-        totals: of each split.
+        blocks_done: number of blocks of the text in the files.
+        totals: totals of each split.
     """
 
     def __init__(self, work: Path, tokenizer: Tokenizer, text: Text, block_size: int):
@@ -95,20 +95,20 @@ class Job:
         }
         try:
             self._resume()
-        except (ValueError, OSError):  # whatever is wrong: what was done can be done again
+        except (ValueError, OSError):  # if anything is wrong, start over
             self.begin()
 
     @property
     def bytes_done(self) -> int:
-        """How much of the text is in the files."""
+        """The number of bytes of the text that are in the files."""
         return sum(self.totals[split]["bytes"] for split in SPLITS)
 
     def begin(self) -> None:
-        """Forget what there is, and begin at the first block."""
+        """Remove all files and begin at the first block."""
         self.blocks_done = 0
         self.totals: dict[Split, Totals] = {split: _no_totals() for split in SPLITS}
         self._crc = {file_name(split, kind): 0 for split in SPLITS for kind in FILES}
-        with suppress(OSError):  # a link, or a file in the way; usually a folder, or nothing
+        with suppress(OSError):  # removes a link or a file; raises in the usual case, a folder or nothing
             self.work.unlink()
         discard(self.work)
         self.work.mkdir(parents=True)
@@ -118,11 +118,11 @@ class Job:
         self._note(self._key)
 
     def _resume(self) -> None:
-        """Take up the journal that is there.
+        """Resume from the existing journal.
 
         Raises:
-            ValueError: there is none, it is another job's, or it does not fit the files.
-            OSError: they cannot be read.
+            ValueError: the journal is missing or damaged, belongs to another job, or does not match the files.
+            OSError: a file cannot be read or truncated.
         """
         data = read_bytes(self.work / JOURNAL, "a journal")
         whole = data[: data.rfind(b"\n") + 1]  # a line that was cut short has no newline
@@ -149,14 +149,14 @@ class Job:
         for name, length in lengths.items():
             if _crc32(self.work / name, length) != crc.get(name, 0):
                 raise ValueError(f"{name} is not as it was")
-        for name, length in lengths.items():  # only now that nothing is in doubt
+        for name, length in lengths.items():  # only after all checks have passed
             os.truncate(self.work / name, length)
         os.truncate(self.work / JOURNAL, len(whole))
         self.blocks_done, self.totals, self._check = len(entries), totals, check
         self._crc = {name: crc.get(name, 0) for name in lengths}
 
     def fits(self, blocks: Iterable[Block]) -> bool:
-        """Whether these, the first `blocks_done` of the text, are what the journal counted."""
+        """Whether the first `blocks_done` blocks of the text, passed here, match the totals in the journal."""
         characters: Counter[str] = Counter()
         number = 0
         for block in blocks:
@@ -167,7 +167,7 @@ class Job:
         )
 
     def append(self, encoded: Encoded) -> None:
-        """Write a block, and then that it is written."""
+        """Write a block, then its journal entry."""
         totals = self.totals[encoded.split]
         self._write(encoded.split, "tokens", encoded.ids)
         self._write(encoded.split, "documents", encoded.documents + np.uint64(totals["tokens"]))
@@ -231,10 +231,10 @@ def _no_totals() -> Totals:
 
 
 def _require_rising(entries: list[Entry]) -> None:
-    """Make sure that nothing becomes less from line to line.
+    """Make sure that no total falls from one line to the next.
 
     Raises:
-        ValueError: it does.
+        ValueError: a total falls.
     """
     for before, after in pairwise(entries):
         for split in SPLITS:
@@ -250,7 +250,7 @@ def _crc32(path: Path, length: int) -> int:
     """The checksum of a file's first `length` bytes.
 
     Raises:
-        UserError: it has fewer, is no regular file, or cannot be read.
+        UserError: the file is shorter, is not a regular file, or cannot be read.
     """
     crc = 0
     with open_regular(path, "tokens") as file:

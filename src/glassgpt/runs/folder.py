@@ -1,4 +1,4 @@
-"""What training writes: the names of the files in a run folder, who may write them, and reading them back."""
+"""A run folder: names of its files, the lock that protects it, and functions to read it."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ from glassgpt.tokenizers import Tokenizer, load_tokenizer
 
 
 class RunFolder:
-    """The names of what is in a run folder."""
+    """A run folder: the paths of its files, its lock, creating, reading and removing it."""
 
     def __init__(self, path: Path | str):
         self.path = expand(path)
@@ -40,15 +40,15 @@ class RunFolder:
         self.samples = self.path / "samples.txt"
         self.tensorboard = self.path / "tensorboard"
         self.wandb = self.path / "wandb"
-        self.input = self.path / "input.txt"  # what came from standard input, which cannot be read twice
-        self.lock = self.path / ".lock"  # while someone trains in it; what a killed process leaves holds nothing
-        self._locked: list[tuple[int, int] | None] = []  # who folder and lock were when this process took the lock
+        self.input = self.path / "input.txt"  # copy of standard input, which cannot be read twice
+        self.lock = self.path / ".lock"  # held while training; a stale lock file blocks no one
+        self._locked: list[tuple[int, int] | None] = []  # identities of folder and lock when this process took the lock
 
     def check_free(self) -> None:
-        """Make sure that a new run may be made here.
+        """Make sure that a new run can be created here.
 
         Raises:
-            TakenError: something is there already.
+            TakenError: the path exists and is not an empty folder.
         """
         if self.recipe.exists():
             raise TakenError(
@@ -59,7 +59,7 @@ class RunFolder:
             raise TakenError(f"{self.path}: exists and is not an empty folder: choose another with --out")
 
     def _is_begun(self, path: Path) -> bool:
-        """Whether this is what someone who was about to make a run, and was killed, has left beside the lock."""
+        """Whether a path is a leftover of a process that was killed while it created a run here."""
         if path == self.checkpoints:
             is_ours = path.is_dir() and not any(path.iterdir())
         else:
@@ -68,28 +68,28 @@ class RunFolder:
         return is_ours and self.lock.exists()
 
     def check_there(self) -> None:
-        """Make sure that the folder still is there, and the one that was locked.
+        """Make sure that the folder still exists and is the one that was locked.
 
         Raises:
-            UserError: someone has moved or removed it, and may have put another in its place.
+            UserError: the folder was moved, removed or replaced.
         """
         if not (self._is_locked_one() and self.recipe.exists()):
             raise UserError(f"{self.path}: the run folder has been moved or removed while training: nothing is saved")
 
     def _is_locked_one(self) -> bool:
-        """Whether folder and lock are those that were locked, if they were."""
+        """Whether folder and lock are those that this process locked; true if it locked nothing."""
         now = [files.identity(self.path), files.identity(self.lock) or self._locked[1]] if self._locked else []
         return now == self._locked
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from training in this folder. It is made if it is not there, and goes again if it stays empty.
+        """Keep other processes from training in this folder. Create it if missing; remove it again if it stays empty.
 
-        Within this context it may be entered again.
+        This context can be nested.
 
         Raises:
-            TakenError: someone trains in it.
-            UserError: it cannot be written.
+            TakenError: another process is training in it.
+            UserError: the folder cannot be written.
         """
         try:
             if self._locked:
@@ -110,13 +110,13 @@ class RunFolder:
                 held.enter_context(files.having_folder(self.path))
                 held.enter_context(holding(self.lock))
                 break
-            except FileNotFoundError:  # another process has just let go of the folder, and removed it
+            except FileNotFoundError:  # another process has just unlocked the folder and removed it
                 if not tries_left:
                     raise
         self._locked += [files.identity(self.path), files.identity(self.lock)]
 
     def _explained(self, error: OSError) -> OSError | UserError:
-        """What to say of an error while this folder was locked; one about a file elsewhere is as it is."""
+        """The error to raise for one that occurred under the lock; errors about other files stay unchanged."""
         if error.filename is not None:
             named, here = (Path(os.fsdecode(name)).absolute() for name in (error.filename, self.path))
             if here not in (named, *named.parents):
@@ -128,19 +128,19 @@ class RunFolder:
         return UserError(f"{self.path}: {reason(error)}: what was saved before is as it was")
 
     def create(self, recipe: Recipe, tokenizer: Tokenizer, stdin: Path | None = None) -> None:
-        """Write what a run begins with, in a folder that is locked. The recipe comes last: it makes it a run folder.
+        """Write the first files of a run into the locked folder. The recipe comes last: it marks a run folder.
 
         Args:
-            recipe: complete.
-            tokenizer: the model's.
-            stdin: a file with what came from standard input, to be kept, as that cannot be read twice.
+            recipe: complete recipe.
+            tokenizer: tokenizer of the model.
+            stdin: file with a copy of standard input, to be kept because standard input cannot be read twice.
 
         Raises:
-            UserError: the folder holds something.
-            OSError: what is to be in it cannot be written.
+            UserError: the folder is not empty.
+            OSError: a file cannot be written.
         """
         self.check_free()
-        self._remove_begun()  # what a killed process left
+        self._remove_begun()  # leftovers of a killed process
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             if stdin is not None:
@@ -150,10 +150,10 @@ class RunFolder:
             save_recipe(recipe, self.recipe)
         except BaseException:
             self._remove_begun()
-            raise  # `locked` says so
+            raise  # `locked` turns it into a message
 
     def _remove_begun(self) -> None:
-        """Remove what `create` made, and nothing else."""
+        """Remove the files that `create` wrote, and nothing else."""
         for file in (self.recipe, self.tokenizer, self.input, *filter(files.is_temporary, self.path.glob(".*.tmp"))):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
@@ -161,9 +161,9 @@ class RunFolder:
             self.checkpoints.rmdir()  # if it is empty
 
     def remove(self) -> None:
-        """Remove a run that this process made, and that came to nothing; what others put beside it stays.
+        """Remove a failed run that this process created. Files of others in the folder stay.
 
-        Whenever this is cut off, what is left is a run, or free for one.
+        If this is interrupted, the folder is still a run, or free for a new one.
         """
         if not self._is_locked_one():
             return
@@ -175,10 +175,10 @@ class RunFolder:
         self._remove_begun()
 
     def read_recipe(self) -> Recipe:
-        """What the run was asked for.
+        """The recipe of the run.
 
         Raises:
-            UserError: this is no run folder, or its recipe is damaged.
+            UserError: this is not a run folder, or its recipe is damaged.
         """
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such run folder")
@@ -187,52 +187,52 @@ class RunFolder:
         return Recipe.parse(read_toml(self.recipe, "a run's recipe", MOST_BYTES), str(self.recipe))
 
     def read_tokenizer(self, recipe: Recipe) -> Tokenizer:
-        """The run's tokenizer, made sure to be the one that it began with.
+        """The run's tokenizer, checked against the fingerprint in the recipe.
 
         Raises:
-            UserError: its file is missing, damaged, or another one.
+            UserError: the file is missing, damaged, or holds another tokenizer.
         """
         tokenizer = load_tokenizer(self.tokenizer)
         wanted = recipe.tokenizer.fingerprint
         if wanted is not None and tokenizer.fingerprint != wanted:
             raise UserError(
                 f"{self.tokenizer}: not the tokenizer of this run (fingerprint {tokenizer.fingerprint}, in its recipe "
-                f"{wanted}): bring back the old file"
+                f"{wanted}): restore the old file"
             )
         return tokenizer
 
     def open_tokens(self, recipe: Recipe, tokenizer: Tokenizer) -> TokenFolder:
-        """The text of a run in tokens, made sure to be the same as when it began.
+        """The tokenized text of the run, checked to be unchanged since the run began.
 
         Raises:
-            UserError: the text is gone or has changed.
+            UserError: the text is missing or has changed.
         """
         if STDIN in recipe.data.source and not self.input.is_file():
-            raise UserError(f"{self.input}: the text that came from standard input is gone")
+            raise UserError(f"{self.input}: the text from standard input is missing")
         return open_tokens(recipe.data, tokenizer, stdin=self.input)
 
 
 class TakenError(UserError):
-    """A run cannot be made in this folder: something is there already, or someone trains in it."""
+    """A run cannot be created in this folder: it is not empty, or another process is training in it."""
 
 
 @contextmanager
 def reserve(name: str, parent: Path = Path("runs")) -> Iterator[RunFolder]:
-    """Hold the first of runs/NAME, runs/NAME-2, … that is free, so that no other process takes it meanwhile.
+    """Lock the first free folder of runs/NAME, runs/NAME-2, …, so that no other process takes it meanwhile.
 
-    It is made, and goes again if nothing comes to be in it.
+    The folder is created, and removed again if it stays empty.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: the folder cannot be created.
     """
     for number in count(1):
         folder = RunFolder(parent / (name if number == 1 else f"{name}-{number}"))
         with ExitStack() as held:
             try:
                 folder.check_free()
-                held.callback(_remove_if_empty, folder.path)  # whoever made it: another may have, and left it to us
+                held.callback(_remove_if_empty, folder.path)  # even if another process created it
                 held.enter_context(folder.locked())
-                folder.check_free()  # again: someone may have been there in between
+                folder.check_free()  # again: another process may have used it in between
             except TakenError:
                 continue
             yield folder
@@ -245,7 +245,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:
-    """The lines of a metrics file, none if it is not there; a last line that a crash cut short is left out.
+    """The rows of a metrics file; empty if the file is missing. A last line that a crash cut short is ignored.
 
     Raises:
         UserError: another line is damaged, or the file cannot be read.
@@ -257,10 +257,10 @@ Row = TypeVar("Row", MetricsRow, FlowRow)
 
 
 def whole_rows(path: Path, rows: Sequence[Row | None]) -> list[Row]:
-    """The rows of a file, one for each line, made sure that none is damaged and that their steps do not fall.
+    """The rows of a file, one per line, after checking that none is damaged and that steps never decrease.
 
     Raises:
-        UserError: one is damaged.
+        UserError: a row is damaged, or its step is below the one before.
     """
     whole: list[Row] = []
     for number, row in enumerate(rows, 1):
@@ -271,10 +271,10 @@ def whole_rows(path: Path, rows: Sequence[Row | None]) -> list[Row]:
 
 
 def read_summary(folder: RunFolder) -> Summary | None:
-    """The summary that training wrote at its end; None if there is none yet.
+    """The summary that training wrote at its end; None if it does not exist yet.
 
     Raises:
-        UserError: it is damaged, or cannot be read.
+        UserError: the summary is damaged, or cannot be read.
     """
     if not os.path.lexists(folder.summary):
         return None

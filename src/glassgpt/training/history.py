@@ -1,4 +1,4 @@
-"""What a run's files say of the steps before the one that it goes on from: read and checked before any is changed."""
+"""The history of a run up to the step it resumes from: read and checked before any file is changed."""
 
 import re
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from glassgpt.runs.folder import Row, whole_rows
 from glassgpt.runs.schemas import FlowRow, MetricsRow
 from glassgpt.training.events import Progress
 
-MOST_DIGITS = 18  # of a step in samples.txt
+MOST_DIGITS = 18  # digits of a step number in samples.txt
 SAMPLE_HEAD = re.compile(rf"^----- step ([0-9]{{1,{MOST_DIGITS}}}) -----$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class History:
-    """What there was up to some step.
+    """The history of a run up to some step.
 
     Attributes:
-        metrics, gradients: the lines of the files of those names.
-        samples: the text of samples.txt.
+        metrics, gradients: rows of metrics.jsonl and gradients.jsonl.
+        samples: text of samples.txt.
     """
 
     metrics: list[MetricsRow] = field(default_factory=list)
@@ -31,15 +31,15 @@ class History:
 
 
 def read_history(folder: RunFolder, progress: Progress, log_every: int, watch_every: int | None) -> History:
-    """Read what a run's files say up to its last step; what comes later is to be written again, damaged or not.
+    """Read a run's history up to the step it resumes from. Later rows, damaged or not, will be written again.
 
     Args:
-        folder: of the run.
-        progress: that it goes on from; of a new run, at 0.
-        log_every, watch_every: steps between the lines of both files, which tells whether the last is there.
+        folder: folder of the run.
+        progress: progress to resume from; at step 0 for a new run.
+        log_every, watch_every: steps between rows of metrics and gradients, which tell whether the last row exists.
 
     Raises:
-        UserError: a line that is wanted is damaged, or the metrics are not this run's.
+        UserError: a required row is damaged, or the metrics belong to another run.
     """
     metrics = rows_up_to(
         folder.metrics, read_json_lines(folder.metrics, "metrics", MetricsRow), progress.step, log_every
@@ -51,31 +51,31 @@ def read_history(folder: RunFolder, progress: Progress, log_every: int, watch_ev
 
 
 def rows_up_to(path: Path, rows: Sequence[Row | None], last_step: int, every: int) -> list[Row]:
-    """The rows of a file up to a step. What comes later may be damaged.
+    """The rows of a file up to a step. Later rows may be damaged.
 
     Args:
-        path: of the file.
-        rows: all of them, None for a damaged one.
-        last_step: of the rows that are wanted.
+        path: path of the file.
+        rows: all rows, None for each damaged one.
+        last_step: last step to include.
         every: steps between rows.
 
     Raises:
-        UserError: a row that is wanted is damaged.
+        UserError: a required row is damaged.
     """
     steps = [row["step"] if row else None for row in rows]
     kept = [step for step in steps if step is not None and step <= last_step]
     if (kept[-1] if kept else 0) + every > last_step:
         lines = len(steps) - steps[::-1].index(kept[-1]) if kept else 0
-    else:  # one that is damaged may be wanted, unless a later step's comes before it
+    else:  # a damaged row may be required, unless it comes after a later step's row
         lines = next((n for n, step in enumerate(steps) if step is not None and step > last_step), len(steps))
     return whole_rows(path, rows[:lines])
 
 
 def _check_counters(folder: RunFolder, rows: Sequence[MetricsRow], progress: Progress) -> None:
-    """Hold the last line against the checkpoint: they tell of the same steps.
+    """Check the last row against the checkpoint.
 
     Raises:
-        UserError: they do not.
+        UserError: they contradict each other.
     """
     if not rows:
         return
@@ -85,13 +85,13 @@ def _check_counters(folder: RunFolder, rows: Sequence[MetricsRow], progress: Pro
         if isinstance(found, int) and (found > total or (last["step"] == progress.step and found != total)):
             raise UserError(
                 f"{folder.metrics}: line {number}: {name} {found:,} at step {last['step']:,}, but {total:,} in the "
-                f"checkpoint of step {progress.step:,}: not the metrics of this run: bring back the old file, or "
+                f"checkpoint of step {progress.step:,}: not the metrics of this run: restore the old file, or "
                 "remove it"
             )
 
 
 def _samples_up_to(path: Path, last_step: int) -> str:
-    """The samples of earlier steps, as they are in the file."""
+    """The text of samples.txt up to a step."""
     if not path.exists():
         return ""
     text = read_bytes(path, "a run's samples").decode("utf-8", errors="replace")
