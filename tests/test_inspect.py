@@ -319,18 +319,18 @@ def test_a_rename_that_fails_leaves_the_earlier_inspection(tmp_path: Path, monke
     """Whichever it is, and whoever ends it; a kill leaves a page, and what it took away comes back."""
     out = tmp_path / "out"
     for trouble in (OSError(16, "Device or resource busy"), KeyboardInterrupt()):
-        report.write_report(findings_of("four"), out)
+        report.write_report(findings_of("four"), out, pictures=False)
         before = {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")}
         for number in range(20):
             with monkeypatch.context() as patch:
                 fail_at_rename(patch, number, trouble)
                 try:
-                    report.write_report(findings_of("another one"), out)
+                    report.write_report(findings_of("another one"), out, pictures=False)
                 except type(trouble):
                     assert {path: path.is_dir() or path.read_bytes() for path in out.rglob("*")} == before
                 else:
                     break
-        assert number >= 5
+        assert number >= 3
         rmtree(out)
 
 

@@ -248,7 +248,7 @@ def test_a_text_of_one_character_is_too_short(
     (tmp_path / "one.txt").write_text("a", encoding="utf-8")
     assert call("train", "--data", tmp_path / "one.txt", "--out", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "one.txt: too short to train on" in error and "prompt" not in error
+    assert "one.txt: too short:" in error and "prompt" not in error
     assert not (tmp_path / "run").exists()
 
 

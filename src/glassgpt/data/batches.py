@@ -26,13 +26,13 @@ def as_token_array(ids: Sequence[int], vocab_size: int) -> NDArray[np.integer]:
     return array.astype(token_type(vocab_size), copy=False)
 
 
-def _whole_number(name: str, value: int, most: int = 2**62) -> int:
+def _whole_number(name: str, value: int, most: int = 2**62, least: int = 1) -> int:
     try:
         number = index(value)
     except TypeError:
         raise UserError(f"{name} {show(value)}: a whole number is needed") from None
-    if not 1 <= number <= most:
-        raise UserError(f"{name} {show(number)}: from 1 to {most:,}")
+    if not least <= number <= most:
+        raise UserError(f"{name} {show(number)}: from {least} to {most:,}")
     return number
 
 
@@ -90,7 +90,7 @@ class Batches:
         self.ids = _whole_numbers("ids", ids)
         self.block_size = block_size = _whole_number("block_size", block_size)
         self.batch_size = _whole_number("batch_size", batch_size)
-        self.seed, self.order = seed, order
+        self.seed, self.order = _whole_number("seed", seed, 2**63, 0), order
         stride = block_size if stride is None else _whole_number("stride", stride)
         self.stride = stride if order == "epochs" else 1
         self._begins, lengths = _extents(self.ids, documents)

@@ -125,7 +125,7 @@ def text_files(folder: Path) -> list[Path]:
     the real ones, and not at all if it contains the folder where the walk began.
 
     Raises:
-        UserError: a folder or a file cannot be read.
+        UserError: a folder or a file cannot be read, or there is none with text.
     """
     walk = _Texts()
     try:
@@ -133,8 +133,10 @@ def text_files(folder: Path) -> list[Path]:
         files = [file for file in files if walk.holds_text(file)]
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be read: {reason(error)}") from None
-    if walk.left_out:
-        counts = ", ".join(f"{count:,} {kind[count > 1]}" for kind, count in sorted(walk.left_out.items()))
+    counts = ", ".join(f"{count:,} {kind[count > 1]}" for kind, count in sorted(walk.left_out.items()))
+    if not files:
+        raise UserError(f"{folder}: no text files in this folder" + (f" (skipped: {counts})" if counts else ""))
+    if counts:
         print(f"{printable(shorten(folder))}: skipped {counts}", file=sys.stderr)
     return files
 

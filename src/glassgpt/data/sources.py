@@ -114,10 +114,7 @@ def _find(name: str, stdin: Path | None) -> list[Source]:
 def _found_in(folder: Path) -> list[Source]:
     if is_run_folder(folder):
         raise UserError(f"{folder}: a run, not a text: its own text is in its recipe.toml (data.source)")
-    files = text_files(folder)
-    if not files:
-        raise UserError(f"{folder}: no text files in this folder")
-    return [Source(file, str(file), found=True) for file in files]
+    return [Source(file, str(file), found=True) for file in text_files(folder)]
 
 
 def _no_file(path: Path) -> str:
