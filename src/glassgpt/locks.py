@@ -40,7 +40,8 @@ def holding(path: Path, *, wait: bool = False) -> Iterator[None]:
         with nullcontext() if wait else _unlinking(path):
             yield
     finally:
-        lock.release()
+        with suppress(OSError):  # a lock that cannot be let go of ends with this process
+            lock.release()
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from glassgpt.tokenizers import TokenizerConfig
 
 STEPS = 10**12
 """The most of whatever counts steps, evaluations or files: more than any machine lives to see."""
-RATE = 1e30
-"""The highest learning rate, weight decay and the like: float32 holds such a number, and its square is infinite."""
+RATE = 1e12
+"""The highest learning rate, weight decay and the like: far beyond what trains, within what float32 computes with."""
 
 
 class TrainingConfig(Config):
