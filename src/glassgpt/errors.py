@@ -17,6 +17,10 @@ class DamagedError(UserError):
     """A file is missing, or does not hold what it should; not: it cannot be read just now."""
 
 
+class UnreadableError(UserError):
+    """A file cannot be read just now: the operating system refuses it, and may not the next time."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known name if there is one, else all of them."""
     names = sorted(known)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from glassgpt.errors import DamagedError, UserError, reason, shorten
+from glassgpt.errors import DamagedError, UnreadableError, reason, shorten
 
 MEGABYTE = 2**20
 MOST_BYTES = 256 * MEGABYTE  # limit for a file that is read as a whole; GPT-2's tokenizer has about 1 MB
@@ -35,7 +35,7 @@ def open_regular(path: Path, what: str) -> BufferedReader:
 
     Raises:
         DamagedError: the file is missing, or not a regular file.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     try:
         # Without O_NONBLOCK, opening a pipe waits for a writer. (Windows has neither the flag nor such pipes.)
@@ -45,7 +45,7 @@ def open_regular(path: Path, what: str) -> BufferedReader:
     except (OSError, ValueError) as error:
         if path.is_dir():
             raise DamagedError(f"{path}: not readable as {what}: a folder, not a file") from None
-        raise UserError(f"{path}: not readable as {what}: {reason(error)}") from None
+        raise UnreadableError(f"{path}: not readable as {what}: {reason(error)}") from None
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
@@ -59,13 +59,13 @@ def read_bytes(path: Path, what: str, most: int = MOST_BYTES) -> bytes:
 
     Raises:
         DamagedError: the file is missing, larger, or not a regular file.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     try:
         with open_regular(path, what) as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise UserError(f"{path}: not readable as {what}: {reason(error)}") from None
+        raise UnreadableError(f"{path}: not readable as {what}: {reason(error)}") from None
     if len(data) > most:
         raise DamagedError(f"{path}: not readable as {what}: larger than {most // MEGABYTE} MB")
     return data
@@ -76,7 +76,7 @@ def read_text(path: Path, what: str, most: int = MOST_BYTES) -> str:
 
     Raises:
         DamagedError: the file is missing, larger, not a regular file, or not UTF-8.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     try:
         return read_bytes(path, what, most).decode("utf-8-sig")
@@ -100,7 +100,7 @@ def read_json_as(path: Path, what: str, kind: type[T], most: int = MOST_BYTES) -
 
     Raises:
         DamagedError: the file is missing, or does not hold such an object.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     text = read_text(path, what, most)
     try:
@@ -114,7 +114,7 @@ def read_toml(path: Path, what: str, most: int = MEGABYTE) -> dict[str, Any]:
 
     Raises:
         DamagedError: the file is missing, or not TOML.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     text = read_text(path, what, most)
     try:
@@ -136,7 +136,7 @@ def read_json_lines(path: Path, what: str, kind: type[T]) -> list[T | None]:
         kind: schema of each object: a `typing_extensions.TypedDict` or a pydantic model.
 
     Raises:
-        UserError: the file cannot be read, is not a regular file, or is larger than 1 GB, or a line than 16 MB.
+        UnreadableError: the file cannot be read, is not a regular file, or is larger than 1 GB, or a line than 16 MB.
     """
     if not os.path.lexists(path):
         return []
@@ -162,7 +162,7 @@ def _whole_lines(path: Path, what: str) -> Iterator[bytes]:
                 if line.endswith(b"\n"):
                     yield line
     except OSError as error:
-        raise UserError(f"{path}: not readable as {what}: {reason(error)}") from None
+        raise UnreadableError(f"{path}: not readable as {what}: {reason(error)}") from None
 
 
 def parse_json(text: str) -> Any:
@@ -234,10 +234,10 @@ def sha256_of(path: Path) -> str:
 
     Raises:
         DamagedError: the file is missing, or not a regular file.
-        UserError: the file cannot be read.
+        UnreadableError: the file cannot be read.
     """
     try:
         with open_regular(path, "a file") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {reason(error)}") from None
+        raise UnreadableError(f"{path}: cannot be read: {reason(error)}") from None

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from errno import EIO
 from pathlib import Path
 
 from glassgpt.data.blocks import BLOCK, make_blocks
@@ -23,7 +24,7 @@ from glassgpt.data.sources import STDIN
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import VERSION, TokenFolder, is_token_folder
 from glassgpt.data.unpacking import CHUNK
-from glassgpt.errors import DamagedError, UserError, reason
+from glassgpt.errors import DamagedError, UnreadableError, UserError, reason
 from glassgpt.files import cache_folder, remove_folder
 from glassgpt.parallel import usable_cores
 from glassgpt.paths import expand
@@ -79,6 +80,10 @@ def _cached_tokens(folder: Path, text: Text, tokenizer: Tokenizer, workers: int 
             return prepare(text, tokenizer, folder, workers=workers, progress=progress, wait=True)
     except UnwritableError as error:
         raise error.cause from None
+    except UnreadableError as error:
+        if not str(error).startswith(str(folder.parent)):  # it is the text that cannot be read
+            raise
+        raise OSError(EIO, str(error)) from None
 
 
 def learn_tokenizer(config: TokenizerConfig, text: Text, *, workers: int | None = None) -> Tokenizer:

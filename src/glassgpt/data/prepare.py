@@ -12,7 +12,7 @@ from glassgpt.data.blocks import BLOCK, Block, make_blocks
 from glassgpt.data.journal import JOURNAL, Encoded, Job
 from glassgpt.data.text import Text
 from glassgpt.data.tokens import HEADER, TokenFolder, token_type
-from glassgpt.errors import UserError, reason
+from glassgpt.errors import DamagedError, UserError, reason
 from glassgpt.files import discard, sync_file, sync_folder
 from glassgpt.locks import FileLockedError, holding
 from glassgpt.parallel import WorkerKilledError, ordered_map, require_main_process, usable_cores
@@ -179,7 +179,7 @@ def _publish(work: Path, out: Path) -> TokenFolder:
     """
     try:
         folder = TokenFolder(work)
-    except UserError as error:
+    except DamagedError as error:
         discard(work)
         raise UserError(f"{out}: damaged while it was written ({error}): run the same command again") from None
     (work / JOURNAL).unlink()

@@ -4,6 +4,7 @@ Three ways to take a step, of the same model and the same memory: as it is (eage
 captured graph (CUDA).
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -102,7 +103,8 @@ class Decoder:
             tell("decoding with CUDA graphs")
             return "graphs", None
         may_compile = mode == "compiled" or tokens >= WORTH_COMPILING
-        pays = mode == "auto" and possible and (may_compile or package_path(model).exists())
+        # (Unlike Path.exists, False if the cache cannot be looked at.)
+        pays = mode == "auto" and possible and (may_compile or os.path.exists(package_path(model)))  # noqa: PTH110
         if mode == "compiled" or pays:
             try:
                 compiled = CompiledRows(model, self._store, self._last_ids, tell, may_compile=may_compile)
