@@ -548,3 +548,16 @@ def test_a_full_row_that_cannot_be_read_again_is_forgotten_alone(monkeypatch: py
     assert written[good] == expected
     assert 0 < len(written[bad]) < len(expected)
     assert written[bad] == expected[: len(written[bad])]
+
+
+@pytest.mark.parametrize("width", [2, 8, 20, 24, 30, 48])
+def test_int8_takes_models_of_any_width(width: int) -> None:
+    """torch's kernel reads beyond matrices whose width is no multiple of 16."""
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=11, block_size=8, n_layer=1, n_head=1, n_embd=width, bias=False)
+    engine = Engine(make_model(config), mode="eager", weights="int8")
+    engine.add(Request([1, 2, 3], SamplingConfig(max_new_tokens=4, temperature=0)))
+    produced = []
+    while not engine.is_idle:
+        produced += engine.step()
+    assert len(produced) == 4

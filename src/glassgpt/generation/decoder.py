@@ -85,7 +85,7 @@ class Decoder:
         if self.device.type == "cpu" and any(isinstance(module, Int8) for module in plain.modules()):
             # Compiled and together they are rounded differently, and no text may depend on how many run beside it.
             self.apart = rows
-            self._together = with_linears(plain, lambda linear: Int8Steps(linear) if isinstance(linear, Int8) else None)
+            self._together = with_linears(plain, lambda linear: Int8Steps(linear) if Int8Steps.suits(linear) else None)
         self._graphs = GraphSteps(self._model, self._store) if self.mode == "graphs" else None
 
     def _choose(

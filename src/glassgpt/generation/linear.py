@@ -6,7 +6,7 @@ product of a matrix with a single vector reaches a third of that; each class her
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,16 @@ class Int8Steps(nn.Module):
     Activations and products are rounded to bfloat16: torch's kernel for float32 is a slow one.
     """
 
+    MULTIPLE: ClassVar[int] = 16
+    """Of the width that goes in: with another one, torch's kernel reads beyond the matrix, and may crash."""
+
     weight: Tensor
     scale: Tensor
+
+    @classmethod
+    def suits(cls, linear: object) -> bool:
+        """Whether a layer can be computed so."""
+        return isinstance(linear, Int8) and linear.weight.shape[1] % cls.MULTIPLE == 0
 
     def __init__(self, linear: Int8):
         super().__init__()
