@@ -180,7 +180,7 @@ class RunFolder:
         Raises:
             UserError: this is not a run folder, or its recipe is damaged.
         """
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):  # noqa: PTH112 - False for a name that no folder can have
             raise UserError(f"{self.path}: no such run folder")
         if not self.recipe.exists():
             raise UserError(f"{self.path}: not a run folder (no recipe.toml in it)")
